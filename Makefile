@@ -1,0 +1,36 @@
+# make train   a network trained on real faces and verified on people it never saw
+# make test    the tests, in the same environment
+# Both need Python 3.8 to 3.12 and pip, nothing else; choose the interpreter with PYTHON=python3.12.
+
+PYTHON ?= python3
+VENV ?= .venv
+NETWORK ?= y1
+LOSS_TYPE ?= 4
+EPOCHS ?= 40
+SEED ?= 1
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: train test lint clean
+
+train: $(INSTALLED)
+	$(BIN)/python datasets/demo.py --folder demo --network $(NETWORK) --loss-type $(LOSS_TYPE) --epochs $(EPOCHS) --seed $(SEED) $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+$(INSTALLED): setup.py pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 8) <= v <= (3, 13) else "Python 3.8 to 3.12 is needed, this is %d.%d: make PYTHON=python3.11" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade 'pip>=23'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[cpu,demo,dev]'
+	$(BIN)/python -m pip check
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

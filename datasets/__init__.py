@@ -1,0 +1,1 @@
+"""Building, checking and converting data sets."""

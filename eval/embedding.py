@@ -1,0 +1,147 @@
+"""From a verification set and a network to embeddings and their accuracy; training and verification.py share it."""
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from insightface_mx import checkpoint
+from insightface_mx.compat import mx, processors
+from insightface_mx.errors import UserError
+from insightface_mx.eval import roc
+from insightface_mx.image_iter import decode
+from insightface_mx.verification_bin import read_bin
+
+OUTPUT = "fc1_output"  # every network's embedding
+BATCH_SIZE = 32  # images in one pass, unless the user says otherwise
+
+
+def load_bin(path, image_size):
+    """Read and decode a verification set: ([images, mirrored images], list of n booleans).
+
+    Images are uint8 NDArrays of shape (2n, 3, height, width), RGB, at the processor. One that is not of `image_size`
+    (height, width) is scaled on its short side and cropped around its centre. Raises UserError naming the image that
+    cannot be decoded.
+    """
+    encoded, issame = read_bin(path)
+    decoded = np.empty((len(encoded), 3, *image_size), np.uint8)
+
+    def fill(number):
+        image = decode(encoded[number], image_size)
+        if image is None:
+            raise UserError(f"{path}: image {number} (of pair {number // 2}) cannot be decoded; build the set again")
+        decoded[number] = image.transpose(2, 0, 1)
+
+    with ThreadPoolExecutor(processors()) as pool:
+        list(pool.map(fill, range(len(encoded))))
+    images = mx.nd.array(decoded, dtype=np.uint8)
+    return [images, mx.nd.flip(images, axis=3)], issame
+
+
+def load_model(prefix, epoch, ctx, batch_size, image_size):
+    """A checkpoint as a Module bound for inference, its only output the embedding; with or without a training head.
+
+    Raises UserError naming the file that is missing, has no embedding, or does not fit the images.
+    """
+    symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
+    if OUTPUT not in symbol.get_internals().list_outputs():
+        raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
+    embedding = symbol.get_internals()[OUTPUT]
+    _check_fit(embedding, {**arg_params, **aux_params}, image_size, checkpoint.params_path(prefix, epoch))
+    model = bind(embedding, ctx, batch_size, image_size)
+    model.set_params(arg_params, aux_params, allow_extra=True)
+    return model
+
+
+def bind(embedding, ctx, batch_size, image_size):
+    """A Module for inference with the symbol `embedding`, still without parameters.
+
+    ctx: a context or a list. batch_size: images, over all contexts. image_size: (height, width).
+    """
+    model = mx.mod.Module(embedding, label_names=None, context=ctx)
+    if True:
+        model.bind([("data", (batch_size, 3, *image_size))], for_training=False)
+    return model
+
+
+def embed(data, model, batch_size, data_extra=None, label_shape=None):
+    """Embeddings of images as a bound Module computes them: (n, d) float64.
+
+    data: (n, 3, height, width), an NDArray or numpy array. model: output 0 is the embedding; other outputs and labels
+    (fed with ones) do not matter. data_extra: a second input, the same for every batch. label_shape: where the
+    Module's own does not serve.
+    """
+    count = data.shape[0]
+    extra = [] if data_extra is None else [mx.nd.array(data_extra)]
+    labels = [mx.nd.ones(label_shape or (batch_size, *label.shape[1:])) for label in model.label_shapes or ()]
+    embeddings = []
+    mx.nd.waitall()  # a training step may still be writing the moving averages, which the forward pass does not await
+    with tqdm(total=count, unit="img", desc="embedding", leave=False, disable=None) as progress:
+        for start in range(0, count, batch_size):
+            end = min(start + batch_size, count)
+            # The last batch is filled up with the images before it: GNAP embeddings depend on the whole batch.
+            numbers = np.arange(end - batch_size, end) % count
+            images = mx.nd.array(data[numbers], dtype="float32")
+            model.forward(mx.io.DataBatch([images, *extra], labels), is_train=False)
+            embeddings.append(model.get_outputs()[0].asnumpy()[start - end :])
+            progress.update(end - start)
+    return np.concatenate(embeddings).astype(np.float64)
+
+
+def test(data_set, model, batch_size, nfolds=10, data_extra=None, label_shape=None):
+    """Accuracy of a bound Module on what `load_bin` returns; the other arguments are those of `embed`.
+
+    Returns acc1, std1 (mean and standard deviation over the folds for the images alone), acc2, std2 (for the sum of
+    image and mirror image), xnorm (mean length of an embedding before it is scaled to 1) and the list of the two
+    embeddings, not scaled, of shape (2n, d).
+    """
+    data_list, issame_list = data_set
+    embeddings_list = [embed(data, model, batch_size, data_extra, label_shape) for data in data_list]
+    xnorm = np.mean([np.linalg.norm(embeddings, axis=1) for embeddings in embeddings_list])
+    acc1, std1 = _accuracy(embeddings_list[0], issame_list, nfolds)
+    acc2, std2 = _accuracy(sum(embeddings_list), issame_list, nfolds)
+    return acc1, std1, acc2, std2, xnorm, embeddings_list
+
+
+def result_lines(name, result, step=None):
+    """The lines that report what `test` returned: in training with the step, else with the accuracy without mirror."""
+    acc1, std1, acc2, std2, xnorm, _ = result
+    label = f"[{name}]" if step is None else f"[{name}][{step}]"
+    lines = [f"{label}XNorm: {xnorm:f}", f"{label}Accuracy-Flip: {acc2:.5f}+-{std2:.5f}"]
+    if step is None:
+        lines.insert(1, f"{label}Accuracy: {acc1:.5f}+-{std1:.5f}")
+    return lines
+
+
+def _accuracy(embeddings, issame, nfolds):
+    _, _, accuracy = roc.calculate_roc(roc.normalize(embeddings), np.asarray(issame, bool), nfolds)
+    return np.mean(accuracy), np.std(accuracy)
+
+
+def _check_fit(embedding, params, image_size, path):
+    misfit = f"{path} does not fit its symbol and --image-size {','.join(map(str, image_size))}"
+    try:
+        arguments, _, auxiliary = embedding.infer_shape(data=(1, 3, *image_size))
+    except mx.base.MXNetError as error:
+        raise UserError(f"{misfit}: the symbol takes no such images") from error
+    names = embedding.list_arguments() + embedding.list_auxiliary_states()
+    for name, shape in zip(names, arguments + auxiliary):
+        found = params[name].shape if name in params else "missing"
+        if name != "data" and found != shape:
+            raise UserError(f"{misfit}: {name} is {found}, not {shape}")
+
+
+@contextlib.contextmanager
+def _no_subgraphs():
+    """Bind without oneDNN's fused operators, which fail on a dense layer right behind a convolution, as GDC has it."""
+    settings = {"MXNET_SUBGRAPH_BACKEND": "default", "MXNET_SUBGRAPH_VERBOSE": "0"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if value is not None})

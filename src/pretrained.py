@@ -1,0 +1,65 @@
+"""Starting from a checkpoint: what of it fits the network to be trained."""
+
+import logging
+
+from insightface_mx import checkpoint
+from insightface_mx.errors import UserError
+
+_HEAD = "fc7"  # the class weights, which belong to one data set's identities
+_NAMES_SHOWN = 3
+
+
+def load(text, symbol, data_shape, strict_head=False):
+    """Parameters of checkpoint 'PREFIX,EPOCH' for `symbol`: two dicts name -> NDArray, arguments and auxiliary states.
+
+    The network must agree in every name and shape, else UserError names the first that differ. Class weights that
+    are missing (a slimmed checkpoint) or for another number of classes start afresh; with `strict_head` that, too,
+    is an error.
+    """
+    prefix, epoch = checkpoint.parse(text)
+    _, arg_params, aux_params = checkpoint.load(prefix, epoch)
+    expected_args, expected_aux = _shapes(symbol, data_shape)
+    difference = _head_difference(arg_params, expected_args)
+    if difference and strict_head:
+        raise UserError(f"--pretrained {text}: {difference}; without --pretrained-fc7 strict they start afresh")
+    if difference:
+        logging.info("--pretrained %s: %s; the class weights start afresh", text, difference)
+        arg_params = {name: array for name, array in arg_params.items() if not name.startswith(_HEAD)}
+    _check_network(text, arg_params, expected_args)
+    _check_network(text, aux_params, expected_aux)
+    return arg_params, aux_params
+
+
+def _shapes(symbol, data_shape):
+    arguments, _, auxiliary = symbol.infer_shape(data=data_shape)
+    shapes = dict(zip(symbol.list_arguments(), arguments))
+    for fed in ("data", "softmax_label"):
+        shapes.pop(fed, None)
+    return shapes, dict(zip(symbol.list_auxiliary_states(), auxiliary))
+
+
+def _head_difference(arrays, shapes):
+    """What keeps the checkpoint's class weights from being used, '' if nothing does."""
+    for name, shape in shapes.items():
+        if not name.startswith(_HEAD):
+            continue
+        if name not in arrays:
+            return f"found no {name}"
+        if arrays[name].shape != shape:
+            return f"found {name} for {arrays[name].shape[0]} classes of {arrays[name].shape[1:]} numbers, expected {shape}"
+    return ""
+
+
+def _check_network(text, arrays, shapes):
+    found = {name: array.shape for name, array in arrays.items() if not name.startswith(_HEAD)}
+    expected = {name: shape for name, shape in shapes.items() if not name.startswith(_HEAD)}
+    differing = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
+    if differing:
+        described = "; ".join(
+            f"{name}: found {found.get(name, 'none')}, expected {expected.get(name, 'none')}"
+            for name in differing[:_NAMES_SHOWN]
+        )
+        raise UserError(
+            f"--pretrained {text} is another network ({len(differing)} parameters differ): {described}. "
+            "Set --network, --emb-size and the --version options as in its training"
+        )

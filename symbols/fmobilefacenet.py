@@ -1,0 +1,47 @@
+"""MobileFaceNet (Chen et al., arXiv 1804.07573): y1, and the deeper y2."""
+
+from insightface_mx.compat import mx
+from insightface_mx.symbols import layers
+from insightface_mx.symbols.symbol_utils import get_fc1
+from insightface_mx.symbols.variants import family, pick
+
+BLOCKS = {1: (1, 4, 6, 2), 2: (2, 8, 16, 4)}  # depth: blocks in each of the four stages
+
+
+@family
+def get_symbol(num_classes, num_layers=1, *, version_output="E", bn_mom=0.9):
+    """Build a MobileFaceNet of a depth of BLOCKS whose embedding has num_classes numbers.
+
+    Input N x 3 x H x W, RGB of 0..255. version_output: a head of symbol_utils.HEADS; the paper's is GDC.
+    """
+    blocks = pick("depth", num_layers, BLOCKS)
+    norm = {"fix_gamma": False, "momentum": bn_mom}
+    body = layers.scale_pixels(mx.sym.Variable("data"))
+    body = layers.conv_bn_act(body, "conv_1", 64, norm, kernel=(3, 3), stride=(2, 2), pad=(1, 1))
+    if blocks[0] == 1:
+        body = layers.conv_bn_act(body, "conv_2_dw", 64, norm, kernel=(3, 3), pad=(1, 1), num_group=64)
+    else:
+        body = _residual(body, "res_2", blocks[0], 64, 64, norm)
+    body = _bottleneck(body, "dconv_23", 128, 64, (2, 2), norm)
+    body = _residual(body, "res_3", blocks[1], 128, 64, norm)
+    body = _bottleneck(body, "dconv_34", 256, 128, (2, 2), norm)
+    body = _residual(body, "res_4", blocks[2], 256, 128, norm)
+    body = _bottleneck(body, "dconv_45", 512, 128, (2, 2), norm)
+    body = _residual(body, "res_5", blocks[3], 256, 128, norm)
+    body = layers.conv_bn_act(body, "conv_6sep", 512, norm)
+    return get_fc1(body, num_classes, version_output, bn_mom)
+
+
+def _residual(data, name, blocks, inner, num_filter, norm):
+    for i in range(blocks):
+        data = _bottleneck(data, f"{name}_block{i}", inner, num_filter, (1, 1), norm) + data
+    return data
+
+
+def _bottleneck(data, name, inner, num_filter, stride, norm):
+    """Widen to `inner` channels, convolve each by itself, narrow to num_filter without an activation."""
+    body = layers.conv_bn_act(data, f"{name}_conv_sep", inner, norm)
+    body = layers.conv_bn_act(
+        body, f"{name}_conv_dw", inner, norm, kernel=(3, 3), stride=stride, pad=(1, 1), num_group=inner
+    )
+    return layers.linear(body, f"{name}_conv_proj", num_filter, norm)

@@ -1,0 +1,36 @@
+"""MobileNet v1 (Howard et al., arXiv 1704.04861) with PReLU: m1."""
+
+from insightface_mx.compat import mx
+from insightface_mx.symbols import layers
+from insightface_mx.symbols.symbol_utils import get_fc1
+from insightface_mx.symbols.variants import family, pick
+
+BLOCKS = (  # (filters as a multiple of the first convolution's, stride), one depthwise separable convolution each
+    *((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2)),
+    *((16, 1),) * 5,
+    *((32, 2), (32, 1)),
+)
+STEM_STRIDES = {0: (2, 2), 1: (1, 1)}  # by version_input
+NORM = {"fix_gamma": True}  # the momentum stays at MXNet's 0.9: bn_mom never reached these
+
+
+@family
+def get_symbol(num_classes, *, version_input=1, version_output="E", version_multiplier=1.0):
+    """Build MobileNet v1 whose embedding has num_classes numbers.
+
+    Input N x 3 x H x W, RGB of 0..255. version_input: 0 halves the map in the first convolution, 1 does not.
+    version_multiplier: scales the 32 filters of the first convolution and with them all others.
+    """
+    filters = int(32 * version_multiplier)
+    if filters < 1:
+        raise ValueError(f"version_multiplier {version_multiplier} leaves no filters: it must be at least 1/32")
+    stride = pick("version_input", version_input, STEM_STRIDES)
+    body = layers.scale_pixels(mx.sym.Variable("data"))
+    body = layers.conv_bn_act(body, "conv_1", filters, NORM, kernel=(3, 3), stride=stride, pad=(1, 1))
+    inner = filters
+    for i, (multiple, step) in enumerate(BLOCKS, 2):
+        attrs = {"kernel": (3, 3), "stride": (step, step), "pad": (1, 1), "num_group": inner}
+        body = layers.conv_bn_act(body, f"conv_{i}_dw", inner, NORM, **attrs)
+        inner = filters * multiple
+        body = layers.conv_bn_act(body, f"conv_{i}", inner, NORM)
+    return get_fc1(body, num_classes, version_output)

@@ -1,0 +1,74 @@
+"""The residual networks of InsightFace_TF (L_Resnet_E_IR): t50 to t152.
+
+They differ from fresnet's IR units in the shortcuts, which look at channels alone, in the ReLU after the sum that
+squeeze-excite brings, and in the embedding, which flattens the map as TensorFlow does: row, column, channel.
+"""
+
+from insightface_mx.compat import mx
+from insightface_mx.symbols import layers
+from insightface_mx.symbols.variants import family, pick
+
+UNITS = {  # depth: residual units in each of the four stages
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    101: (3, 13, 30, 3),
+    152: (3, 8, 36, 3),
+}
+STEM_FILTERS = 64
+INNER_FILTERS = (64, 128, 256, 512)
+WIDTHS = {1.0: 1, 4.0: 4}  # by version_multiplier: the 4 is that of the first, larger model
+
+
+@family
+def get_symbol(num_classes, num_layers, *, version_se=0, version_multiplier=1.0, bn_mom=0.9):
+    """Build a network of a depth of UNITS whose embedding has num_classes numbers.
+
+    Input N x 3 x H x W, RGB of 0..255. version_se: 1 for squeeze-excite in every unit. version_multiplier: 1.0, or 4.0
+    for units that are four times as wide as the convolution inside. ValueError where one does not exist.
+    """
+    units, width = pick("depth", num_layers, UNITS), pick("version_multiplier", version_multiplier, WIDTHS)
+    excite = pick("version_se", version_se, {0: False, 1: True})
+    body = _conv(layers.scale_pixels(mx.sym.Variable("data")), "conv0", STEM_FILTERS, 3)
+    body = layers.activation(layers.batch_norm(body, "bn0", bn_mom), "prelu", "relu0")
+    channels = STEM_FILTERS
+    for stage, inner in enumerate(INNER_FILTERS):
+        num_filter = inner * width
+        for unit in range(units[stage]):
+            stride, name = 1 if unit else 2, f"stage{stage + 1}_unit{unit + 1}"
+            shortcut = _shortcut(body, name, channels, num_filter, stride, bn_mom)
+            branch = _branch(body, name, inner, num_filter, stride, bn_mom)
+            body = _excited_sum(branch, shortcut, name, num_filter) if excite else branch + shortcut
+            channels = num_filter
+    return _embedding(body, num_classes, bn_mom)
+
+
+def _shortcut(data, name, channels, num_filter, stride, bn_mom):
+    if channels != num_filter:
+        return layers.batch_norm(_conv(data, f"{name}_conv1sc", num_filter, 1, stride), f"{name}_sc", bn_mom)
+    if stride == 1:
+        return data
+    return mx.sym.Pooling(data, kernel=(1, 1), stride=(stride, stride), pool_type="max", name=f"{name}_pool1sc")
+
+
+def _branch(data, name, inner, num_filter, stride, bn_mom):
+    body = layers.batch_norm(data, f"{name}_bn1", bn_mom)
+    body = layers.batch_norm(_conv(body, f"{name}_conv1", inner, 3), f"{name}_bn2", bn_mom)
+    body = layers.activation(body, "prelu", f"{name}_relu1")
+    return layers.batch_norm(_conv(body, f"{name}_conv2", num_filter, 3, stride), f"{name}_bn3", bn_mom)
+
+
+def _excited_sum(branch, shortcut, name, num_filter):
+    excited = layers.squeeze_excite(branch, num_filter, "relu", name, workspace=256)
+    return layers.activation(excited + shortcut, "relu", f"{name}_relu2")
+
+
+def _embedding(body, num_classes, bn_mom):
+    body = mx.sym.Dropout(layers.batch_norm(body, "bn1", bn_mom), p=0.4)
+    body = mx.sym.transpose(body, axes=(0, 2, 3, 1), name="nhwc")
+    dense = mx.sym.FullyConnected(body, num_hidden=num_classes, name="pre_fc1")
+    return layers.batch_norm(dense, "fc1", bn_mom)
+
+
+def _conv(data, name, num_filter, kernel, stride=1):
+    attrs = {"kernel": (kernel, kernel), "stride": (stride, stride), "pad": (kernel // 2, kernel // 2)}
+    return mx.sym.Convolution(data, num_filter=num_filter, no_bias=True, workspace=256, name=name, **attrs)
