@@ -40,26 +40,25 @@ def _shapes(symbol, data_shape):
 
 def _head_difference(arrays, shapes):
     """What keeps the checkpoint's class weights from being used, '' if nothing does."""
-    for name, shape in shapes.items():
-        if not name.startswith(_HEAD):
-            continue
-        if name not in arrays:
-            return f"found no {name}"
-        if arrays[name].shape != shape:
-            return f"found {name} for {arrays[name].shape[0]} classes of {arrays[name].shape[1:]} numbers, expected {shape}"
-    return ""
+    differing = _differing(arrays, shapes, lambda name: name.startswith(_HEAD))
+    return differing[0] if differing else ""
 
 
 def _check_network(text, arrays, shapes):
-    found = {name: array.shape for name, array in arrays.items() if not name.startswith(_HEAD)}
-    expected = {name: shape for name, shape in shapes.items() if not name.startswith(_HEAD)}
-    differing = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
+    differing = _differing(arrays, shapes, lambda name: not name.startswith(_HEAD))
     if differing:
-        described = "; ".join(
-            f"{name}: found {found.get(name, 'none')}, expected {expected.get(name, 'none')}"
-            for name in differing[:_NAMES_SHOWN]
-        )
         raise UserError(
-            f"--pretrained {text} is another network ({len(differing)} parameters differ): {described}. "
-            "Set --network, --emb-size and the --version options as in its training"
+            f"--pretrained {text} is another network, {len(differing)} parameters differ: "
+            f"{'; '.join(differing[:_NAMES_SHOWN])}. Set --network, --emb-size and the --version options as in its training"
         )
+
+
+def _differing(arrays, shapes, concerns):
+    """Descriptions of the names whose shapes differ, among those that `concerns` tells; the expected order first."""
+    found = {name: array.shape for name, array in arrays.items() if concerns(name)}
+    expected = {name: shape for name, shape in shapes.items() if concerns(name)}
+    return [
+        f"found {name} {found.get(name, 'nowhere')}, expected {expected.get(name, 'none')}"
+        for name in {**expected, **found}
+        if found.get(name) != expected.get(name)
+    ]

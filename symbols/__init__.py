@@ -3,7 +3,19 @@
 from typing import Callable, NamedTuple
 
 from insightface_mx.compat import mx
-from insightface_mx.symbols import fmobilefacenet, fmobilenet, fmobilenetv2, fnasnet, fresnet, spherenet, tf_resnet
+from insightface_mx.symbols import (
+    fdensenet,
+    fdpn,
+    finception_resnet_v2,
+    fmobilefacenet,
+    fmobilenet,
+    fmobilenetv2,
+    fnasnet,
+    fresnet,
+    fxception,
+    spherenet,
+    tf_resnet,
+)
 from insightface_mx.symbols.variants import pick
 
 GAUSSIAN_OUT = {"rnd_type": "gaussian", "factor_type": "out"}
@@ -20,12 +32,16 @@ class Family(NamedTuple):
 
 
 NETWORKS = {
+    "d": Family(fdensenet.get_symbol, tuple(fdensenet.BLOCKS), UNIFORM_IN),
+    "i2": Family(finception_resnet_v2.get_symbol, (), GAUSSIAN_IN),
     "m1": Family(fmobilenet.get_symbol, (), UNIFORM_IN),
     "m2": Family(fmobilenetv2.get_symbol, (), UNIFORM_IN),
     "n": Family(fnasnet.get_symbol, (), UNIFORM_IN),
+    "p": Family(fdpn.get_symbol, tuple(fdpn.DEPTHS), UNIFORM_IN),
     "r": Family(fresnet.get_symbol, tuple(fresnet.UNITS), GAUSSIAN_OUT),
     "s": Family(spherenet.get_symbol, tuple(spherenet.UNITS), UNIFORM_IN),
     "t": Family(tf_resnet.get_symbol, tuple(tf_resnet.UNITS), UNIFORM_IN),
+    "x": Family(fxception.get_symbol, (), GAUSSIAN_IN),
     "y": Family(fmobilefacenet.get_symbol, tuple(fmobilefacenet.BLOCKS), GAUSSIAN_OUT),
 }
 NAMES = {  # every name there is: its family and the depth as the builder's argument, if it takes one

@@ -82,8 +82,8 @@ def _norm_aware(body, num_classes, bn_mom):
 
 
 def _channels(body):
-    """Number of channels of a feature map, which follows from the graph whatever the image size."""
-    _, (shape,), _ = body.infer_shape_partial(data=(0, 3, 0, 0))
+    """Number of channels of a feature map, the same for images of every size."""
+    _, (shape,), _ = body.infer_shape(data=(1, 3, 512, 512))  # any size; poolings cannot do with an unknown one
     return shape[1]
 
 

@@ -11,6 +11,7 @@ import pathlib
 
 import numpy
 import pytest
+
 from insightface_mx.compat import mx
 from insightface_mx.symbols import NAMES, NETWORKS, fnasnet, fresnet, get_initializer, get_symbol, symbol_utils
 from insightface_mx.symbols.variants import DEFAULTS
@@ -23,9 +24,18 @@ MODULES = {family.builder.__module__.rpartition(".")[2] for family in NETWORKS.v
 CASES = [case for case, golden in GOLDEN.items() if golden["call"][0] in MODULES]
 
 PARAMETERS = {
+    "d121": 32716288,
+    "d161": 81890400,
+    "d169": 54303232,
+    "d201": 66334208,
+    "i2": 167723292,
     "m1": 28911616,
     "m2": 33970256,
     "n": 185884566,
+    "p68": 93661152,
+    "p92": 102488256,
+    "p107": 151696128,
+    "p131": 144035904,
     "r18": 24025600,
     "r34": 34139328,
     "r49": 43590848,
@@ -47,6 +57,7 @@ PARAMETERS = {
     "t100": 65151936,
     "t101": 65151936,
     "t152": 70761536,
+    "x": 31005112,
     "y1": 13758848,
     "y2": 14685952,
 }
@@ -259,7 +270,11 @@ def test_numbers_of_gluon_layers_do_not_depend_on_what_was_built_before():
 
 @pytest.mark.parametrize(
     ("network", "rnd_type", "factor_type"),
-    [("r50", "gaussian", "out"), ("y1", "gaussian", "out"), ("m1", "uniform", "in"), ("s20", "uniform", "in")],
+    [
+        *((network, "gaussian", "out") for network in ("r50", "y1")),
+        *((network, "gaussian", "in") for network in ("i2", "x")),
+        *((network, "uniform", "in") for network in ("d121", "m1", "m2", "n", "p92", "s20", "t50")),
+    ],
 )
 def test_initializer_follows_the_letter(network, rnd_type, factor_type):
     expected = ["xavier", {"rnd_type": rnd_type, "factor_type": factor_type, "magnitude": 2}]

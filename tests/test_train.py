@@ -1,0 +1,346 @@
+"""train_softmax.py as its users run it: what it prints, saves and refuses, and one step against the formulas."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from insightface_mx import checkpoint, options, train_softmax
+from insightface_mx.compat import mx
+from insightface_mx.eval import verification
+
+SMALL = (
+    "--network r18 --version-act relu --version-output GAP --emb-size 8 --image-size 32,32 --per-batch-size 6".split()
+)
+SCRIPT = train_softmax.__file__
+
+
+def run(data_dir, prefix, *argv):
+    train_softmax.main(
+        [*SMALL, "--data-dir", str(data_dir), "--prefix", str(prefix), "--target", "toy", "--seed", "1", *argv]
+    )
+
+
+def error_of(capsys, *argv):
+    with pytest.raises(SystemExit) as stop:
+        train_softmax.main([str(word) for word in argv])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) <= 2
+    return error
+
+
+def params(prefix, epoch):
+    _, arg_params, aux_params = checkpoint.load(str(prefix), epoch)
+    return {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
+
+
+def test_printed_lines_and_saves(data_dir, tmp_path, capsys):
+    prefix = tmp_path / "model" / "toy"
+    run(data_dir, prefix, "--max-steps", "5", "--verbose", "2", "--ckpt", "2")
+    out = capsys.readouterr().out
+    assert re.search(r"^\[toy\]\[2\]XNorm: \d+\.\d+$", out, re.M)
+    assert re.search(r"^\[toy\]\[4\]Accuracy-Flip: \d\.\d{5}\+-\d\.\d{5}$", out, re.M)
+    assert re.search(r"^\[4\]Accuracy-Highest: \d\.\d{5}$", out, re.M)
+    assert sorted(os.listdir(prefix.parent)) == [
+        "toy-0001.params",
+        "toy-0002.params",
+        "toy-0003.params",  # the end of the run, by --max-steps
+        "toy-symbol.json",
+        "toy.log",
+    ]
+    assert "[4]Accuracy-Highest" in (prefix.parent / "toy.log").read_text()
+
+
+def test_verification_prints_the_figure_of_training(data_dir, tmp_path, capsys):
+    prefix = tmp_path / "toy"
+    run(
+        data_dir, prefix, "--max-steps", "3", "--verbose", "3", "--ckpt", "2", "--ctx", "cpu:2", "--per-batch-size", "4"
+    )
+    trained = re.findall(r"\[toy\]\[3\](XNorm: .*|Accuracy-Flip: .*)", capsys.readouterr().out)
+    assert len(trained) == 2
+    model = f"{prefix},1"
+    verification.main(["--data-dir", str(data_dir), "--model", model, "--target", "toy", "--image-size", "32,32"])
+    assert re.findall(r"\[toy\](XNorm: .*|Accuracy-Flip: .*)", capsys.readouterr().out) == trained
+
+
+def test_a_checkpoint_is_a_plain_mxnet_one(data_dir, tmp_path):
+    prefix = str(tmp_path / "toy")
+    run(data_dir, prefix, "--max-steps", "1", "--loss-type", "4", "--ce-loss")
+    symbol, arg_params, _ = mx.model.load_checkpoint(prefix, 1)
+    assert arg_params["fc7_weight"].shape == (4, 8)
+    names = symbol.get_internals().list_outputs()
+    for name in ("fc1_output", "fc1n_output", "fc7_output", "softmax_output"):
+        assert name in names
+    assert "Custom" not in symbol.tojson()
+
+
+def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path):
+    runs = {}
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        run(data_dir, tmp_path / name, "--max-steps", "3", "--seed", str(seed), "--color", "2", "--version-output", "E")
+        runs[name] = params(tmp_path / name, 1)
+    assert all(np.array_equal(runs["a"][name], runs["b"][name]) for name in runs["a"])
+    assert not np.array_equal(runs["a"]["conv0_weight"], runs["c"]["conv0_weight"])
+
+
+@pytest.mark.parametrize("policy, saved", [("0", []), ("1", [1, 2, 4]), ("2", [1, 2, 3]), ("3", [1, 2])])
+def test_ckpt(data_dir, tmp_path, monkeypatch, policy, saved):
+    scores = iter([0.5, 0.9, 0.7])
+    monkeypatch.setattr(train_softmax, "build_test", lambda *_: lambda *_: {"toy": next(scores)})
+    run(data_dir, tmp_path / "m", "--max-steps", "3", "--verbose", "1", "--ckpt", policy)
+    assert checkpoint.epochs(str(tmp_path / "m")) == saved
+
+
+def test_ckpt_3_keeps_the_best_under_1(data_dir, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.7])
+    seen = []
+
+    def test(step, arg_params, aux_params):
+        seen.append(arg_params["conv0_weight"].asnumpy())
+        return {"toy": next(scores)}
+
+    monkeypatch.setattr(train_softmax, "build_test", lambda *_: test)
+    run(data_dir, tmp_path / "m", "--max-steps", "3", "--verbose", "1", "--ckpt", "3")
+    assert np.array_equal(params(tmp_path / "m", 1)["conv0_weight"], seen[1])
+    assert np.array_equal(params(tmp_path / "m", 2)["conv0_weight"], seen[2])
+
+
+def original_head(args, embedding):
+    """The original's graph, written out from the formulas in ordinary operators."""
+    label, weight = mx.sym.Variable("softmax_label"), mx.sym.Variable("fc7_weight", shape=(4, 8))
+    s, m = args.margin_s, args.margin_m
+    if args.loss_type == 0:
+        bias = {"no_bias": True} if args.fc7_no_bias else {"bias": mx.sym.Variable("fc7_bias")}
+        fc7 = mx.sym.FullyConnected(embedding, weight, num_hidden=4, **bias)
+        return mx.sym.SoftmaxOutput(fc7, label, normalization="valid")
+    weight = mx.sym.L2Normalization(weight, mode="instance")
+    fc7 = mx.sym.FullyConnected(
+        mx.sym.L2Normalization(embedding, mode="instance") * s, weight, no_bias=True, num_hidden=4
+    )
+    cos = mx.sym.pick(fc7, label, axis=1) / s
+    if args.loss_type == 2:
+        new = cos - m
+    elif args.loss_type == 4:
+        shifted = cos * np.cos(m) - mx.sym.sqrt(1 - cos * cos) * np.sin(m)
+        floor, kept = (0.0, cos) if args.easy_margin else (np.cos(np.pi - m), cos - m * np.sin(np.pi - m))
+        new = mx.sym.where(mx.sym.relu(cos - floor), shifted, kept)
+    else:
+        new = mx.sym.cos(args.margin_a * mx.sym.arccos(cos) + m) - args.margin_b
+    one_hot = mx.sym.one_hot(label, depth=4)
+    fc7 = fc7 + mx.sym.broadcast_mul(one_hot, mx.sym.expand_dims(s * (new - cos), 1))
+    return mx.sym.SoftmaxOutput(fc7, label, normalization="valid")
+
+
+LOSSES = {
+    "softmax": "--loss-type 0",
+    "softmax-no-bias": "--loss-type 0 --fc7-no-bias",
+    "cosface": "--loss-type 2 --margin-m 0.35",
+    "arcface": "--loss-type 4",
+    "arcface-easy": "--loss-type 4 --easy-margin 1",
+    "combined": "--loss-type 5 --margin-a 0.9 --margin-m 0.4 --margin-b 0.15",
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_step_from_a_checkpoint_is_the_formulas_step(data_dir, tmp_path, name, devices):
+    """After one batch the weight is weight - lr (mean over the devices of their gradients + wd weight)."""
+    settings = [*LOSSES[name].split(), *"--lr 0.02 --wd 0.01 --ckpt 2 --max-steps".split()]
+    start, step = str(tmp_path / "start"), str(tmp_path / "step")
+    run(data_dir, start, *settings, "2")
+    once = ["1", "--pretrained", f"{start},1", "--ctx", f"cpu:{devices}", "--seed", "7", "--data-dir", str(data_dir)]
+    run(data_dir, step, *settings, *once)
+    before, after = params(start, 1), params(step, 1)
+
+    args = parse(*SMALL, *settings, *once)
+    batch = train_softmax.open_data(args, 6 * devices, 4).next()
+    symbol = original_head(args, train_softmax.build_network(args))
+    executor = symbol.simple_bind(mx.cpu(), data=(6, 3, 32, 32), softmax_label=(6,))
+    gradients = [gradients_of(executor, before, batch, slice(6 * i, 6 * i + 6)) for i in range(devices)]
+    for parameter in ("fc7_weight", "conv0_weight", "stage2_unit1_conv1_weight", "stage4_unit2_bn3_beta", "fc1_beta"):
+        gradient = sum(of[parameter] for of in gradients) / devices
+        update = -0.02 * (gradient + 0.01 * before[parameter])
+        tolerance = 1e-4 if parameter == "fc7_weight" else 1e-3
+        error = np.abs(after[parameter] - before[parameter] - update).max() / np.abs(update).max()
+        assert error < tolerance, parameter
+
+
+def gradients_of(executor, values, batch, part):
+    """The gradients of part of a batch, numpy arrays by name, from parameters `values`."""
+    for arrays in (executor.arg_dict, executor.aux_dict):
+        for parameter, array in arrays.items():
+            if parameter in values:
+                array[:] = values[parameter]
+    executor.forward(is_train=True, data=batch.data[0][part], softmax_label=batch.label[0][part])
+    executor.backward()
+    return {parameter: array.asnumpy() for parameter, array in executor.grad_dict.items()}
+
+
+def parse(*argv):
+    parser = options.parser("")
+    options.add_softmax_loss(parser)
+    return parser.parse_args(argv)
+
+
+def test_momentum_decay_and_lr_steps(data_dir, tmp_path):
+    """SGD on a parameter without gradient, the gamma of fc1, which every forward pass sets back to 1: v = mom v - lr wd."""
+    prefix = str(tmp_path / "m")
+    settings = "--lr 0.5 --wd 0.02 --mom 0.9 --lr-steps 2 --ckpt 2 --verbose 1 --max-steps 3".split()
+    run(data_dir, prefix, *settings)
+    velocity = 0.0
+    for epoch, lr in ((1, 0.5), (2, 0.5), (3, 0.05)):
+        velocity = 0.9 * velocity - lr * 0.02
+        assert np.allclose(params(prefix, epoch)["fc1_gamma"], 1 + velocity, rtol=1e-6)
+
+
+def test_multipliers_of_the_class_weights_act(data_dir, tmp_path):
+    def update(*argv):
+        run(data_dir, tmp_path / "m", "--max-steps", "1", "--wd", "0", *argv)
+        return params(tmp_path / "m", 1)
+
+    plain, slow = update("--lr", "0.01"), update("--lr", "0.01", "--fc7-lr-mult", "0")
+    start = update("--lr", "0")
+    assert np.array_equal(slow["fc7_weight"], start["fc7_weight"])
+    assert not np.array_equal(plain["fc7_weight"], start["fc7_weight"])
+    assert np.array_equal(slow["conv0_weight"], plain["conv0_weight"])
+    decay = "--lr 0.01 --wd 0.1".split()
+    difference = update(*decay)["fc7_weight"] - update(*decay, "--fc7-wd-mult", "3")["fc7_weight"]
+    assert np.allclose(difference, 0.01 * 0.1 * 2 * start["fc7_weight"], rtol=1e-2, atol=1e-6)
+
+
+def test_pretrained_with_other_classes_keeps_the_network(data_dir, tmp_path, capsys):
+    run(data_dir, tmp_path / "m", "--max-steps", "1")
+    symbol, arg_params, aux_params = checkpoint.load(str(tmp_path / "m"), 1)
+    arg_params["fc7_weight"] = mx.nd.ones((9, 8))
+    checkpoint.save(str(tmp_path / "nine"), 1, symbol, arg_params, aux_params)
+    run(data_dir, tmp_path / "n", "--max-steps", "1", "--lr", "0", "--pretrained", f"{tmp_path}/nine,1")
+    assert "(9, 8), expected (4, 8)" in capsys.readouterr().out
+    assert np.array_equal(params(tmp_path / "n", 1)["conv0_weight"], params(tmp_path / "m", 1)["conv0_weight"])
+    del arg_params["fc7_weight"]
+    checkpoint.save(str(tmp_path / "slim"), 1, symbol, arg_params, aux_params)
+    run(data_dir, tmp_path / "n", "--max-steps", "1", "--lr", "0", "--pretrained", f"{tmp_path}/slim,1")
+    assert params(tmp_path / "n", 1)["fc7_weight"].shape == (4, 8)
+
+
+def test_r50_trains(data_dir, tmp_path, capsys):
+    run(
+        data_dir,
+        tmp_path / "r50",
+        "--network",
+        "r50",
+        "--version-act",
+        "prelu",
+        "--version-output",
+        "E",
+        "--max-steps",
+        "3",
+    )
+    losses_seen = re.findall(r"Train-loss=(\d+\.\d+)", capsys.readouterr().out)
+    assert checkpoint.epochs(str(tmp_path / "r50")) == [1]
+    assert all(np.isfinite(float(loss)) for loss in losses_seen)
+    assert len([n for n in params(tmp_path / "r50", 1) if re.search(r"conv\w*_weight$", n)]) == 53
+
+
+def test_tensorboard(data_dir, tmp_path):
+    run(data_dir, tmp_path / "m", "--max-steps", "20", "--verbose", "10", "--tensorboard", str(tmp_path / "board"))
+    (events,) = os.listdir(tmp_path / "board")
+    content = (tmp_path / "board" / events).read_bytes()
+    for name in (b"loss", b"acc", b"lr", b"accuracy/toy"):
+        assert name in content
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_where(data_dir, tmp_path, number):
+    argv = [*SMALL, "--data-dir", str(data_dir), "--prefix", str(tmp_path / "m"), "--target", "toy"]
+    process = subprocess.Popen([sys.executable, SCRIPT, *argv], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "Train-loss" in line:  # the first epoch is done
+            process.send_signal(number)
+            break
+    out = process.stdout.read()
+    process.stdout.close()
+    assert process.wait() == 128 + number
+    assert re.search(r"saved .*m-0001\.params after batch \d+", out)
+    assert params(tmp_path / "m", 1)["fc7_weight"].shape == (4, 8)
+
+
+def test_help_names_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_softmax.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--data-dir", "--loss-type", "--margin-m", "--fc7-wd-mult", "--beta-freeze", "--images-filter"):
+        assert option in text
+    assert "(default: 0.0005)" in text
+
+
+def test_defaults_are_the_originals():
+    args = parse()
+    expected = {
+        "prefix": "../model/model", "ckpt": 1, "loss_type": 4, "verbose": 2000, "max_steps": 0, "end_epoch": 100000,
+        "network": "r50", "image_size": "112,112", "version_se": 0, "version_input": 1, "version_output": "E",
+        "version_unit": 3, "version_act": "prelu", "version_multiplier": 1.0, "use_deformable": 0, "lr": 0.1,
+        "lr_steps": "", "wd": 0.0005, "mom": 0.9, "fc7_wd_mult": 1.0, "fc7_lr_mult": 1.0, "fc7_no_bias": False,
+        "bn_mom": 0.9, "emb_size": 512, "per_batch_size": 128, "margin_m": 0.5, "margin_s": 64.0, "margin_a": 1.0,
+        "margin_b": 0.0, "easy_margin": 0, "margin": 4, "beta": 1000.0, "beta_min": 5.0, "beta_freeze": 0,
+        "gamma": 0.12, "power": 1.0, "scale": 0.9993, "rand_mirror": 1, "cutoff": 0, "color": 0, "images_filter": 0,
+        "target": "lfw,cfp_fp,agedb_30", "ce_loss": False, "pretrained": "", "data_dir": "",
+    }  # fmt: skip
+    assert {name: getattr(args, name) for name in expected} == expected
+
+
+def test_bad_input(data_dir, tmp_path, capsys):
+    common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m", "--max-steps", "1", "--target", "toy"]
+    assert "does not exist" in error_of(capsys, *SMALL, "--data-dir", tmp_path / "none", "--prefix", tmp_path / "m")
+    for argv, words in {
+        ("--network", "q50"): "r50",
+        ("--network", "r51"): "r50",
+        ("--version-output", "Q"): "GDC",
+        ("--loss-type", "3"): "ArcFace",
+        ("--loss-type", "12"): "train_triplet.py",
+        ("--margin-m", "2"): "--margin-m 2.0",
+        ("--image-size", "32,48"): "--image-size 32,48",
+        ("--per-batch-size", "25"): "fewer than one batch of 25",
+        ("--lr-steps", "5,3"): "--lr-steps 5,3",
+        ("--ctx", "gpu:0"): "--ctx gpu:0",
+        ("--ctx", "tpu"): "--ctx tpu",
+        ("--pretrained", tmp_path / "none,1"): "none-symbol.json does not exist",
+        ("--pretrained", "model"): "PREFIX,EPOCH",
+        ("--prefix", data_dir / "property" / "m"): "--prefix",
+    }.items():
+        assert words in error_of(capsys, *common, *argv), argv
+    run(data_dir, tmp_path / "small", "--max-steps", "1")
+    message = error_of(capsys, *common, "--emb-size", "16", "--pretrained", f"{tmp_path}/small,1")
+    assert "is another network" in message
+    assert "pre_fc1_weight" in message or "fc1" in message
+
+
+def test_damaged_data(data_dir, tmp_path, capsys):
+    for name in ("train.rec", "train.idx", "property", "toy.bin"):
+        (tmp_path / name).write_bytes((data_dir / name).read_bytes())
+    common = [*SMALL, "--data-dir", tmp_path, "--prefix", tmp_path / "m", "--max-steps", "4", "--target", "toy"]
+    for name, content in {
+        "property": b"3,32,32\n",
+        "toy.bin": b"not a pickle",
+        "train.idx": b"0\t0\n1\t7\n",
+        "train.rec": (data_dir / "train.rec").read_bytes()[:-1000],
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        assert name in error_of(capsys, *common)
+        (tmp_path / name).write_bytes((data_dir / name).read_bytes())
+
+
+def test_cuda_visible_devices(monkeypatch, capsys, data_dir, tmp_path):
+    for value in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        run(data_dir, tmp_path / "m", "--max-steps", "1")
+        assert capsys.readouterr().out.count("CPU") == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert "CUDA_VISIBLE_DEVICES=7" in error_of(capsys, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m")
