@@ -61,7 +61,7 @@ def bind(embedding, ctx, batch_size, image_size):
     ctx: a context or a list. batch_size: images, over all contexts. image_size: (height, width).
     """
     model = mx.mod.Module(embedding, label_names=None, context=ctx)
-    if True:
+    with _no_subgraphs():
         model.bind([("data", (batch_size, 3, *image_size))], for_training=False)
     return model
 

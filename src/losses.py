@@ -186,7 +186,6 @@ def _symbol(embedding, num_classes, options, add_to_targets):
         shape=(num_classes, options.emb_size),
         lr_mult=options.fc7_lr_mult,
         wd_mult=options.fc7_wd_mult,
-        init=mx.init.Normal(0.01),
     )
     if LOSSES[options.loss_type].margin is None:
         logits, extra = _inner_products(embedding, weight, num_classes, options), []

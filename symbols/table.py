@@ -2,13 +2,6 @@
 
 python table.py                       every network with an embedding of 512 numbers, and y1-GDC-128
 python table.py r50 y1-GDC-128        these only, each written NETWORK[-HEAD[-EMBEDDING]]
-
-parameters  the numbers that training learns
-FLOPs       every multiplication and every addition, biases included, of the convolutions and dense layers on one
-            image of 112x112 pixels: an output that sums n products costs 2n - 1, with a bias 2n. Nothing else is
-            counted: no batch norm, activation, pooling or sum of branches
-checkpoint  the .params file without class weights: 4 bytes a number, batch norm's moving averages included;
-            1 MB is 1,000,000 bytes
 """
 
 import argparse
@@ -22,6 +15,14 @@ from insightface_mx.symbols import NAMES, get_symbol
 
 INPUT = (1, 3, 112, 112)
 DEFAULT_ROWS = (*NAMES, "y1-GDC-128")  # the last as in the paper of MobileFaceNet
+NOTES = """\
+* parameters: all numbers but batch norm's moving averages
+* FLOPs: every multiplication and every addition, biases included, of the convolutions and dense layers on one image
+  of 112x112 pixels: an output that sums n products costs 2n - 1, with a bias 2n; nothing else is counted (batch norm,
+  activations, pooling, sums of branches)
+* checkpoint: the .params file without class weights, 4 bytes a number, batch norm's moving averages included; 1 MB is
+  1,000,000 bytes
+"""
 LINE = "| {:<10} | {:>14} | {:>9} | {:>9} | {:>15} |"
 
 
@@ -38,7 +39,7 @@ def build(row):
 
 
 def count_parameters(symbol):
-    """Count the numbers that training learns in a network, moving averages not among them."""
+    """Count the numbers in a network's parameters, moving averages not among them."""
     arguments, _, _ = symbol.infer_shape(data=INPUT)
     return sum(map(math.prod, arguments)) - math.prod(INPUT)
 
@@ -76,20 +77,15 @@ def line(row):
 
 def main(argv=None):
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="NETWORK[-HEAD[-EMBEDDING]]", help="default: all networks")
-    rows = parser.parse_args(argv).rows
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\n{NOTES}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("networks", nargs="*", metavar="NETWORK[-HEAD[-EMBEDDING]]", help="default: all")
+    networks = parser.parse_args(argv).networks or DEFAULT_ROWS
+    titles = LINE.format("network", "parameters (M)", "FLOPs (G)", "embedding", "checkpoint (MB)")
     with exit_on_user_error():
-        say(LINE.format("network", "parameters (M)", "FLOPs (G)", "embedding", "checkpoint (MB)"))
-        say("|---|--:|--:|--:|--:|")
-        for row in rows or DEFAULT_ROWS:
-            say(line(row))
-
-
-def say(text):
-    """Print a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+        table = [titles, "|---|--:|--:|--:|--:|", *map(line, networks)]
+    sys.stdout.write("\n".join([NOTES, *table, ""]))
 
 
 if __name__ == "__main__":

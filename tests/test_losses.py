@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from insightface_mx import losses
 from insightface_mx.compat import mx
 from insightface_mx.options import add_softmax_loss
@@ -98,9 +99,9 @@ def slope(function, x, step=1e-6):
 # The symbols, run.
 
 
-def sample_at(angles, seed=0, size=3.0):
-    """Embeddings at given angles to their class weights, the weights and the labels."""
-    rng = np.random.RandomState(seed)
+def sample_at(angles):
+    """Embeddings of length 3 at given angles to their class weights, the weights and the labels."""
+    rng = np.random.RandomState(0)
     w = rng.randn(CLASSES, LENGTH) * 0.1
     labels = np.arange(len(angles)) % CLASSES
     own = w[labels] / np.linalg.norm(w[labels], axis=1, keepdims=True)
@@ -108,7 +109,7 @@ def sample_at(angles, seed=0, size=3.0):
     aside -= own * (aside * own).sum(axis=1, keepdims=True)
     aside /= np.linalg.norm(aside, axis=1, keepdims=True)
     angles = np.asarray(angles)[:, None]
-    return size * (np.cos(angles) * own + np.sin(angles) * aside), w, labels
+    return 3 * (np.cos(angles) * own + np.sin(angles) * aside), w, labels
 
 
 def run(symbol, beta=5.0, **values):
@@ -136,21 +137,24 @@ def all_finite(outputs, gradients):
     return all(np.isfinite(array).all() for array in [*outputs, *gradients.values()])
 
 
-@every_symbol
 @every_case
-def test_values_and_gradients_are_the_formula(make, changes):
+def test_values_and_gradients_are_the_formula(changes):
     o = options(margin_s=8.0, **changes)
     x, w, labels = sample_at([0.05, 0.3, 0.7, 1.0, 1.3, 1.6, 1.9, 2.2, 2.6, 2.66, 2.9, 3.1])
-    outputs, gradients = run_head(make, o, x, w, labels)
     p, loss = head(x, w, labels, o)
-    np.testing.assert_allclose(outputs[1], p, rtol=1e-4, atol=1e-6)
-    extra = o.margin_b * outputs[2] if len(outputs) == 4 else 0
-    np.testing.assert_allclose(outputs[-1] + extra, [loss], rtol=1e-5)
-    for name, expected in (
-        ("x", slope(lambda x: head(x, w, labels, o)[1], x)),
-        ("fc7_weight", slope(lambda w: head(x, w, labels, o)[1], w)),
-    ):
-        np.testing.assert_allclose(gradients[name], expected, rtol=2e-3, atol=2e-5 * abs(expected).max())
+    slopes = {
+        "x": slope(lambda x: head(x, w, labels, o)[1], x),
+        "fc7_weight": slope(lambda w: head(x, w, labels, o)[1], w),
+        "fc7_bias": (p - np.eye(CLASSES)[labels]).mean(axis=0),
+    }
+    for make in SYMBOLS.values():
+        outputs, gradients = run_head(make, o, x, w, labels)
+        np.testing.assert_allclose(outputs[1], p, rtol=1e-4, atol=1e-6)
+        extra = o.margin_b * outputs[2] if len(outputs) == 4 else 0
+        np.testing.assert_allclose(outputs[-1] + extra, [loss], rtol=1e-5)
+        assert ("fc7_bias" in gradients) == (o.loss_type == 0 and not o.fc7_no_bias)
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(gradient, slopes[name], rtol=2e-3, atol=2e-5 * abs(slopes[name]).max())
 
 
 @every_symbol
@@ -186,19 +190,18 @@ def test_margins_are_finite_where_rounding_leaves_the_cosines_range(loss_type):
         assert np.isfinite(gradients["c"]).all()
 
 
-@every_symbol
 @every_case
 @pytest.mark.parametrize("size", [0.0, 1e-38, 1e6, 1e20, 3e38], ids="{:g}".format)
-def test_embeddings_and_weights_of_any_size_give_finite_numbers(make, changes, size):
-    o = options(**changes)
-    x, w, labels = sample_at(np.linspace(0, np.pi, SAMPLES), size=size)
-    x = np.clip(x, -3e38, 3e38)
-    x[0] = 0
-    assert all_finite(*run_head(make, o, x, w / CLASSES, labels))
+def test_embeddings_and_weights_of_any_size_give_finite_numbers(changes, size):
+    make, o = losses.training_symbol, options(**changes)
+    x, w, labels = sample_at(np.linspace(0, np.pi, SAMPLES))
+    huge = np.clip(x * size, -3e38, 3e38)
+    huge[0] = 0
+    assert all_finite(*run_head(make, o, huge, w / CLASSES, labels))
     if o.loss_type != 0 or size < 1e10:
-        x, _, _ = sample_at(np.linspace(0, np.pi, SAMPLES))
-        w[0] = 0
-        assert all_finite(*run_head(make, o, x, np.clip(10 * w * size, -3e38, 3e38), labels))
+        huge = np.clip(w * size, -3e38, 3e38)
+        huge[0] = 0
+        assert all_finite(*run_head(make, o, x, huge, labels))
 
 
 # In a Module, as it is trained.

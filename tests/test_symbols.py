@@ -263,6 +263,12 @@ def test_made_up_names_do_not_depend_on_what_was_built_before():
     assert get_symbol("r18", 512, version_output="GNAP").tojson() == first
 
 
+@pytest.mark.parametrize(("network", "channels"), [("m2", 1280), ("n", 4032)])
+def test_heads_of_networks_of_gluon_layers(network, channels):
+    assert shapes(get_symbol(network, 128, version_output="Z"))[1] == [(2, channels, 7, 7)]
+    assert shapes(get_symbol(network, 128, version_output="GNAP"))[1] == [(2, 128)]
+
+
 def test_numbers_of_gluon_layers_do_not_depend_on_what_was_built_before():
     first = fnasnet.get_symbol(512).tojson()
     assert fnasnet.get_symbol(512).tojson() == first

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from insightface_mx.compat import mx
 from insightface_mx.symbols import get_symbol
 
