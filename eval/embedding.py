@@ -1,13 +1,13 @@
 """From a verification set and a network to embeddings and their accuracy; training and verification.py share it."""
 
-import contextlib
-import os
+import hashlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx import checkpoint
+from insightface_mx import checkpoint, cpu_rewrite, denormals
 from insightface_mx.compat import mx, processors
 from insightface_mx.errors import UserError
 from insightface_mx.eval import roc
@@ -51,6 +51,9 @@ def load_model(prefix, epoch, ctx, batch_size, image_size):
     embedding = symbol.get_internals()[OUTPUT]
     _check_fit(embedding, {**arg_params, **aux_params}, image_size, checkpoint.params_path(prefix, epoch))
     model = bind(embedding, ctx, batch_size, image_size)
+    flushed = denormals.flush({**arg_params, **aux_params})
+    if flushed:
+        logging.info("%d numbers under %g taken as 0, for speed", flushed, denormals.THRESHOLD)
     model.set_params(arg_params, aux_params, allow_extra=True)
     return model
 
@@ -60,9 +63,10 @@ def bind(embedding, ctx, batch_size, image_size):
 
     ctx: a context or a list. batch_size: images, over all contexts. image_size: (height, width).
     """
-    model = mx.mod.Module(embedding, label_names=None, context=ctx)
-    with _no_subgraphs():
-        model.bind([("data", (batch_size, 3, *image_size))], for_training=False)
+    contexts = ctx if isinstance(ctx, list) else [ctx]
+    shape = (batch_size, 3, *image_size)
+    model = mx.mod.Module(cpu_rewrite.rewrite(embedding, contexts, {"data": shape}), label_names=None, context=contexts)
+    model.bind([("data", shape)], for_training=False)
     return model
 
 
@@ -71,9 +75,24 @@ def embed(data, model, batch_size, data_extra=None, label_shape=None):
 
     data: (n, 3, height, width), an NDArray or numpy array. model: output 0 is the embedding; other outputs and labels
     (fed with ones) do not matter. data_extra: a second input, the same for every batch. label_shape: where the
-    Module's own does not serve.
+    Module's own does not serve. An image that occurs several times, as in sets of pairs, is computed once.
     """
-    count = data.shape[0]
+    distinct, places = _distinct(data)
+    return _embed(distinct, model, batch_size, data_extra, label_shape)[places]
+
+
+def _distinct(data):
+    """Images without repetition, and the place of every image of `data` among them."""
+    data = data.asnumpy() if isinstance(data, mx.nd.NDArray) else data
+    first, places = {}, np.empty(len(data), np.int64)
+    for number, image in enumerate(data):
+        key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+        places[number] = first.setdefault(key, (len(first), number))[0]
+    return data[[number for _, number in first.values()]], places
+
+
+def _embed(data, model, batch_size, data_extra, label_shape):
+    count = len(data)
     extra = [] if data_extra is None else [mx.nd.array(data_extra)]
     labels = [mx.nd.ones(label_shape or (batch_size, *label.shape[1:])) for label in model.label_shapes or ()]
     embeddings = []
@@ -83,7 +102,7 @@ def embed(data, model, batch_size, data_extra=None, label_shape=None):
             end = min(start + batch_size, count)
             # The last batch is filled up with the images before it: GNAP embeddings depend on the whole batch.
             numbers = np.arange(end - batch_size, end) % count
-            images = mx.nd.array(data[numbers], dtype="float32")
+            images = mx.nd.from_numpy(np.ascontiguousarray(data[numbers], np.float32))
             model.forward(mx.io.DataBatch([images, *extra], labels), is_train=False)
             embeddings.append(model.get_outputs()[0].asnumpy()[start - end :])
             progress.update(end - start)
@@ -131,17 +150,3 @@ def _check_fit(embedding, params, image_size, path):
         found = params[name].shape if name in params else "missing"
         if name != "data" and found != shape:
             raise UserError(f"{misfit}: {name} is {found}, not {shape}")
-
-
-@contextlib.contextmanager
-def _no_subgraphs():
-    """Bind without oneDNN's fused operators, which fail on a dense layer right behind a convolution, as GDC has it."""
-    settings = {"MXNET_SUBGRAPH_BACKEND": "default", "MXNET_SUBGRAPH_VERBOSE": "0"}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            del os.environ[name]
-        os.environ.update({name: value for name, value in before.items() if value is not None})

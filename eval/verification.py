@@ -14,7 +14,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx import checkpoint, options
+from insightface_mx import checkpoint, denormals, options
 from insightface_mx.compat import mx
 from insightface_mx.errors import UserError, exit_on_user_error
 from insightface_mx.eval import roc
@@ -128,6 +128,7 @@ def find_context(gpu):
     if 0 <= gpu < mx.context.num_gpus():
         return mx.gpu(gpu)
     note("on the CPU" if gpu < 0 else f"no GPU {gpu}: on the CPU")
+    denormals.flush_in_threads([mx.cpu()])
     return mx.cpu()
 
 

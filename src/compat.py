@@ -1,10 +1,11 @@
 """The one door to MXNet: `from insightface_mx.compat import mx`.
 
-MXNet 1.9.1 uses numpy names that numpy 1.24 removed, and starts with half the processors unless OMP_NUM_THREADS
-says otherwise before it loads. Both are put right here, and nothing else changes for the rest of the process.
+MXNet 1.9.1 uses numpy names that numpy 1.24 removed, and reads some settings from the environment while it loads. Both
+are put right here, and nothing else changes for the rest of the process.
 """
 
 import builtins
+import contextlib
 import os
 import warnings
 
@@ -23,18 +24,30 @@ def processors():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _import_mxnet():
-    chosen_by_user = "OMP_NUM_THREADS" in os.environ
-    os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
+@contextlib.contextmanager
+def _environment(settings):
+    """Set the variables that the user has not set, and remove them again."""
+    missing = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numpy functions and escape sequences that are MXNet's business
-            import mxnet
+        yield
     finally:
-        if not chosen_by_user:
-            del os.environ["OMP_NUM_THREADS"]
+        for name in missing:
+            del os.environ[name]
+
+
+def _import_mxnet():
+    settings = {
+        "OMP_NUM_THREADS": str(processors()),  # or MXNet takes half of them
+        # oneDNN's joined dense layer fails behind a 1x1 map, and keeps its old weights after Module.set_params
+        "MXNET_DISABLE_MKLDNN_FC_OPT": "1",
+    }
+    with _environment(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numpy functions and escape sequences that are MXNet's business
+        import mxnet
     return mxnet
 
 
 _restore_numpy_aliases()
+os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line on standard error for every bind
 mx = _import_mxnet()

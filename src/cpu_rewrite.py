@@ -1,19 +1,20 @@
 """A faster graph of the same network, for CPUs: made when a symbol is bound, never written to disk.
 
-MXNet 1.9.1 computes LeakyReLU(act_type='prelu') in one thread, number by number: 49 % of an r50's training step, 90 %
-of a y1's. Two equal forms are faster. `compiled` is the operator of prelu_op.cc, which uses every processor; images a
-second in training at batch 16, on two processors: y1 8.5 before and 52 with it, r50 3.5 and 6. `symbols` needs no
-compiler: y = relu(x) + a (x - relu(x)), the product being a depthwise 1x1 convolution whose weight is the slope: y1 29,
-r50 5.6, and a fifth more memory.
+MXNet 1.9.1 computes LeakyReLU(act_type='prelu') in one thread, number by number: 49 % of an r50's training step and
+90 % of a y1's. Two equal forms are faster; a step at batch 16 on two processors is so many times as fast:
 
-Both also give the slope's gradient where MXNet does not: as soon as it lets the gradient of x overwrite that of y,
-which depends on the graph around, its own kernel reads the overwritten one and the result is a times too large.
+    compiled   the operator of prelu_op.cc, which uses every processor          y1 6.1   r50 1.7
+    symbols    needs no compiler, but a fifth more memory                       y1 3.6   r50 1.6
+
+`symbols` is y = relu(x) + a (x - relu(x)), the product being a depthwise 1x1 layer whose weight is the slope.
+
+Both also give the slope's gradient where MXNet does not: where it lets the gradient of x overwrite that of y, which
+depends on the nodes around, its own kernel reads the overwritten one, and da comes out multiplied by a.
 """
 
+import functools
 import json
 import logging
-
-import numpy as np
 
 from insightface_mx import native
 from insightface_mx.compat import mx
@@ -23,24 +24,124 @@ FORMS = {"compiled": "the compiled operator", "symbols": "plain symbols"}
 
 
 def rewrite(symbol, contexts=None, shapes=None, form=None):
-    """Return `symbol` with every PReLU in a fast form; where a context is not a CPU, `symbol` itself.
+    """Return `symbol` with every PReLU in a fast form; where a context is no CPU, `symbol` itself.
 
-    contexts: list of MXNet contexts (None: the CPU). shapes: dict input name -> shape, what the symbol will be bound
-    with; the form `symbols` needs it to know the number of channels. form: one of FORMS; None takes the compiled
-    operator, or plain symbols where it cannot be had; a log line says which, and why. UserError: `compiled` is asked for
-    and cannot be had.
+    contexts: list of MXNet contexts (None: the CPU). shapes: what the symbol will be bound with, dict input name ->
+    shape; the form `symbols` needs them, to know the number of channels. form: one of FORMS; None takes the compiled
+    operator, or plain symbols where that cannot be had. A log line says which, and why. UserError: `compiled` is asked
+    for and cannot be had.
 
-    Names, order and shapes of arguments, auxiliary states and outputs stay, those of inner nodes too, and so do the
-    attributes that initialisers and optimisers read. The result is for binding: save the symbol as it was. A PReLU that
-    is not float32, or whose channels are not known, stays as it is.
-
-    Every FullyConnected is given a Flatten, so that Module.bind(for_training=False), where oneDNN folds batch norms
-    into convolutions, works: it fails where a fully connected layer follows a 1x1 map ("can't generate TBlob for MKLDNN
-    data").
+    The names, order and shapes of arguments, auxiliary states and outputs stay; so do the outputs of inner nodes and
+    the attributes that initialisers and optimisers read. A PReLU that is not float32, or whose channels are not known,
+    stays as it is. The result is for binding: save the symbol as it was.
     """
     if any(context.device_type != "cpu" for context in contexts or ()):
         return symbol
     graph = json.loads(symbol.tojson())
-    prelus = _prelus(graph, symbol)
-    form = form or _best_form(len(prelus))
-    ...
+    for node in graph["nodes"]:
+        node.setdefault("attrs", {})
+    prelus = _float32_prelus(graph["nodes"])
+    if not prelus:
+        return symbol
+    form, because = _available_form(form)
+    replacements = dict.fromkeys(prelus, _compiled_prelu)
+    if form == "symbols":
+        replacements = _symbol_prelus(prelus, graph["nodes"], symbol, shapes or {})
+    logging.info("CPU rewrite: %d of %d PReLU as %s%s", len(replacements), len(prelus), FORMS[form], because)
+    return _replace(graph, replacements)
+
+
+def _available_form(wanted):
+    """The form to use, and for the log the reason if it is second best."""
+    problem = "" if wanted == "symbols" else native.problem()
+    if not problem:
+        return wanted or "compiled", ""
+    if wanted:
+        raise UserError(f"no compiled PReLU: {problem}; install g++, or choose the form 'symbols'")
+    return "symbols", f" (no compiled operator: {problem})"
+
+
+def _float32_prelus(nodes):
+    """Numbers of the PReLU nodes, without those that the graph makes of another type."""
+    types = []
+    for node in nodes:
+        inherited = types[node["inputs"][0][0]] if node["inputs"] else "float32"
+        types.append(node["attrs"].get("dtype", node["attrs"].get("__dtype__", inherited)))
+    return [
+        number
+        for number, (node, dtype) in enumerate(zip(nodes, types))
+        if node["op"] == "LeakyReLU" and node["attrs"].get("act_type") == "prelu" and dtype in ("float32", "0", "None")
+    ]
+
+
+def _symbol_prelus(prelus, nodes, symbol, shapes):
+    """Dict node number -> function that puts the form `symbols` there, for what has known shapes."""
+    outputs = symbol.get_internals()
+    known = dict(zip(outputs.list_outputs(), outputs.infer_shape_partial(**shapes)[1]))
+    replacements = {}
+    for number in prelus:
+        data = known[f"{nodes[number]['name']}_output"]
+        slope = known.get(nodes[nodes[number]["inputs"][1][0]]["name"])
+        if len(data) > 1 and slope:
+            replacements[number] = functools.partial(_symbol_prelu, data=data, slope=slope)
+    return replacements
+
+
+class _Nodes(list):
+    """The nodes of a graph, as in a symbol's JSON: inputs are [node number, output number, version]."""
+
+    def add(self, op, name, inputs, origin, **attrs):
+        """Append a node that takes the place of `origin`, or of a part of it; returns its output."""
+        # names between underscores are MXNet's own: the group of devices, for one
+        kept = {key: value for key, value in origin["attrs"].items() if key.startswith("__")}
+        self.append({"op": op, "name": name, "attrs": {**kept, **attrs}, "inputs": inputs})
+        return [len(self) - 1, 0, 0]
+
+
+def _replace(graph, replacements):
+    """A symbol of `graph` in which replacements, node number -> function(nodes, node), have added nodes instead."""
+    nodes, moved = _Nodes(), []
+    for number, node in enumerate(graph["nodes"]):
+        node["inputs"] = [[moved[source], *rest] for source, *rest in node["inputs"]]
+        replacements.get(number, _Nodes.append)(nodes, node)
+        moved.append(len(nodes) - 1)
+    rewritten = {
+        "nodes": nodes,
+        "arg_nodes": [number for number, node in enumerate(nodes) if node["op"] == "null"],
+        "heads": [[moved[source], *rest] for source, *rest in graph["heads"]],
+        "attrs": graph["attrs"],
+    }
+    return mx.sym.load_json(json.dumps(rewritten))
+
+
+def _compiled_prelu(nodes, node):
+    # An external operator is not told whether its gradient is to be written or added: copies see to that. They cost
+    # nothing, having the memory of what they copy. The attribute keeps MXNet from making one copy of several.
+    copies = [
+        nodes.add("_copy", f"{node['name']}_cpu_{what}", [source], node, __copied_for__=node["name"])
+        for what, source in zip(("data", "slope"), node["inputs"])
+    ]
+    nodes.add("_insightface_prelu", node["name"], copies, node)
+
+
+def _symbol_prelu(nodes, node, data, slope):
+    """relu(x) + a (x - relu(x)), on a map N x C x H x W that x is made if it is none; data and slope are the shapes."""
+    (x, a), channels, is_map = node["inputs"], str(data[1]), len(data) == 4
+    nodes[a[0]]["attrs"]["__shape__"] = str(slope)  # MXNet cannot infer it through the Reshape
+
+    def add(op, what, inputs, **attrs):
+        return nodes.add(op, f"{node['name']}_cpu_{what}", inputs, node, **attrs)
+
+    if not is_map:
+        x = add("Reshape", "map", [x], shape="(0, 0, -1, 1)")
+    positive = add("Activation", "positive", [x], act_type="relu")
+    negative = add("elemwise_sub", "negative", [x, positive])
+    weight = add("Reshape", "weight", [a], shape="(-1, 1, 1, 1)")
+    if slope != (data[1],):
+        weight = add("broadcast_axis", "weights", [weight], axis="0", size=channels)
+    # not a convolution: bound for inference, oneDNN would keep the first weight it is given, this being no variable
+    layer = {"kernel": "(1, 1)", "num_filter": channels, "num_group": channels, "no_bias": "True"}
+    product = add("Deconvolution", "product", [negative, weight], **layer)
+    total = nodes.add("elemwise_add", node["name"] if is_map else f"{node['name']}_cpu_sum", [positive, product], node)
+    if not is_map:
+        nodes.add("reshape_like", node["name"], [total, node["inputs"][0]], node)

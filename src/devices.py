@@ -3,6 +3,7 @@
 import logging
 import os
 
+from insightface_mx import denormals
 from insightface_mx.compat import mx
 from insightface_mx.errors import UserError
 
@@ -15,6 +16,12 @@ def get_contexts(choice=""):
     `choice` is 'cpu', 'cpu:N' (N contexts on the processor, one batch each), 'gpu:0,1', or empty: every GPU that
     CUDA_VISIBLE_DEVICES names, and the processor where it names none. Raises UserError for GPUs that are not there.
     """
+    contexts = _contexts(choice)
+    denormals.flush_in_threads(contexts)
+    return contexts
+
+
+def _contexts(choice):
     kind, _, which = choice.partition(":")
     if not choice:
         return _visible_gpus() or [_cpu_by_default()]

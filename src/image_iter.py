@@ -70,13 +70,16 @@ class FaceImageIter(mx.io.DataIter):
 
     @property
     def batches_per_epoch(self):
-        return len(self.images) // self.batch_size
+        return len(self._order) // self.batch_size
 
-    def start(self, epoch, batch):
-        """Continue with batch number `batch` of epoch `epoch`, both counted from 0."""
+    def start(self, epoch, batch, order=None):
+        """Continue with batch number `batch` of epoch `epoch`, both counted from 0.
+
+        order: the numbers of the records that make up this epoch, in place of every image once.
+        """
         self.epoch, self.batch = epoch, batch
-        self._order = self.images
-        if self.shuffle:
+        self._order = self.images if order is None else order
+        if self.shuffle and order is None:
             self._order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
         self._ahead = deque()
         self._next_submitted = batch
@@ -104,6 +107,13 @@ class FaceImageIter(mx.io.DataIter):
             provide_label=self.provide_label,
         )
 
+    def read(self, numbers):
+        """Images of the records with these numbers, without augmentation: NCHW float32, from all workers."""
+        data, _, parts = self._load(numbers)
+        for part in parts:
+            part.result()
+        return data
+
     def close(self):
         """Stop the workers and close the file."""
         for _, _, _, parts in self._ahead:
@@ -121,22 +131,28 @@ class FaceImageIter(mx.io.DataIter):
         numbers = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, self.epoch, batch])
         drawn = augment.draw(rng, self.batch_size, self.data_shape[1:])
-        data = np.empty((self.batch_size, *self.data_shape), np.float32)
-        labels = np.empty(self.batch_size, np.float32)
-        parts = [
-            self._pool.submit(self._fill, data, labels, numbers, drawn, range(part, self.batch_size, self.workers))
-            for part in range(self.workers)
-        ]
-        self._ahead.append((numbers, data, labels, parts))
+        self._ahead.append((numbers, *self._load(numbers, drawn)))
         return True
 
+    def _load(self, numbers, drawn=None):
+        """Have the workers read records: images, labels, and the futures that have filled both when they are done."""
+        data = np.empty((len(numbers), *self.data_shape), np.float32)
+        labels = np.empty(len(numbers), np.float32)
+        parts = [
+            self._pool.submit(self._fill, data, labels, numbers, drawn, range(part, len(numbers), self.workers))
+            for part in range(self.workers)
+        ]
+        return data, labels, parts
+
     def _fill(self, data, labels, numbers, drawn, which):
-        """Read, decode and augment images `which` of a batch into its memory."""
+        """Read, decode and augment (where something is drawn) images `which` of a batch into its memory."""
         for i in which:
             image, labels[i] = self._read(int(numbers[i]))
             for function in self.aug_list:
                 image = function(image)
-            data[i] = augment.apply(image, drawn[i], **self.augmentations).transpose(2, 0, 1)
+            if drawn:
+                image = augment.apply(image, drawn[i], **self.augmentations)
+            data[i] = image.transpose(2, 0, 1)
             if self.mean is not None:
                 data[i] -= self.mean
 

@@ -85,6 +85,48 @@ def add_softmax_loss(to):
     group.add_argument("--fc7-lr-mult", type=float, default=1.0, help="learning rate multiplier of the class weights")
     group.add_argument("--fc7-no-bias", action="store_true", help="softmax (loss type 0) without bias")
     group.add_argument("--ce-loss", action="store_true", help="show the cross-entropy as the metric lossvalue")
+    group.add_argument(
+        "--pretrained-fc7",
+        default="fresh",
+        choices=("fresh", "strict"),
+        help="where the checkpoint's class weights do not fit: start them afresh, or stop",
+    )
+
+
+def add_triplet_loss(to):
+    """The options of `train_triplet`'s losses."""
+    group = to.add_argument_group("loss")
+    group.add_argument(
+        "--loss-type",
+        type=triplet_loss_type,
+        default=1,
+        choices=(1, 2),
+        help="1: triplets by squared distance, 2: by angle; 12 and 13 mean the same",
+    )
+    group.add_argument(
+        "--triplet-alpha",
+        type=float,
+        default=0.3,
+        help="margin between positive and negative: squared distance of unit embeddings, or radians",
+    )
+    group.add_argument(
+        "--triplet-bag-size",
+        type=int,
+        default=3600,
+        help="images that are embedded at a time to find triplets among them",
+    )
+    group.add_argument("--images-per-identity", type=int, default=5, help="of those, images of one identity, at most")
+    group.add_argument(
+        "--triplet-max-ap",
+        type=float,
+        default=0.0,
+        help="leave out positives at a larger squared distance from their anchor (0: none)",
+    )
+
+
+def triplet_loss_type(text):
+    """The number of a triplet loss: 1 or 2, which the list of all losses calls 12 and 13."""
+    return {12: 1, 13: 2}.get(int(text), int(text))
 
 
 def _add_optimiser(to):
@@ -107,6 +149,12 @@ def _add_run(to):
     )
     group.add_argument("--pretrained", default="", help="checkpoint PREFIX,EPOCH to start from")
     group.add_argument(
+        "--freeze",
+        default="",
+        metavar="PATTERNS",
+        help="parameters not to train: shell patterns, comma separated ('conv0*,stage1*')",
+    )
+    group.add_argument(
         "--ckpt",
         type=int,
         default=1,
@@ -119,6 +167,11 @@ def _add_run(to):
     )
     group.add_argument("--end-epoch", type=int, default=100000, help="epochs")
     group.add_argument("--ctx", default="", help=devices.HELP)
+    group.add_argument(
+        "--no-cpu-rewrite",
+        action="store_true",
+        help="on a CPU, train the plain graph instead of the one with fast PReLU",
+    )
     group.add_argument(
         "--seed", type=int, help="makes a run repeatable, on a CPU bit for bit (default: random, logged)"
     )

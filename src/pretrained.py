@@ -49,7 +49,7 @@ def _check_network(text, arrays, shapes):
     if differing:
         raise UserError(
             f"--pretrained {text} is another network, {len(differing)} parameters differ: "
-            f"{'; '.join(differing[:_NAMES_SHOWN])}. Set --network, --emb-size and the --version options as in its training"
+            f"{'; '.join(differing[:_NAMES_SHOWN])}. Set --network, --emb-size and the --version options as it had them"
         )
 
 

@@ -297,7 +297,6 @@ def test_names_order_and_attributes(make, changes):
         "__lr_mult__": "2.5",
         "__wd_mult__": "0.5",
         "__shape__": str((CLASSES, LENGTH)),
-        "__init__": '["normal", {"sigma": 0.01}]',
     }
     assert weight.items() <= attributes["fc7_weight"].items()
     assert not bias or {"__lr_mult__": "2.0", "__wd_mult__": "0.0"}.items() <= attributes["fc7_bias"].items()

@@ -164,7 +164,7 @@ def test_a_step_from_a_checkpoint_is_the_formulas_step(data_dir, tmp_path, name,
     symbol = original_head(args, train_softmax.build_network(args))
     executor = symbol.simple_bind(mx.cpu(), data=(6, 3, 32, 32), softmax_label=(6,))
     gradients = [gradients_of(executor, before, batch, slice(6 * i, 6 * i + 6)) for i in range(devices)]
-    for parameter in ("fc7_weight", "conv0_weight", "stage2_unit1_conv1_weight", "stage4_unit2_bn3_beta", "fc1_beta"):
+    for parameter in ("fc7_weight", "conv0_weight", "stage2_unit1_conv1_weight", "bn1_beta", "fc1_beta"):
         gradient = sum(of[parameter] for of in gradients) / devices
         update = -0.02 * (gradient + 0.01 * before[parameter])
         tolerance = 1e-4 if parameter == "fc7_weight" else 1e-3
@@ -227,6 +227,28 @@ def test_pretrained_with_other_classes_keeps_the_network(data_dir, tmp_path, cap
     checkpoint.save(str(tmp_path / "slim"), 1, symbol, arg_params, aux_params)
     run(data_dir, tmp_path / "n", "--max-steps", "1", "--lr", "0", "--pretrained", f"{tmp_path}/slim,1")
     assert params(tmp_path / "n", 1)["fc7_weight"].shape == (4, 8)
+
+
+def test_pretrained_fc7_strict(data_dir, tmp_path, capsys):
+    run(data_dir, tmp_path / "m", "--max-steps", "1")
+    symbol, arg_params, aux_params = checkpoint.load(str(tmp_path / "m"), 1)
+    arg_params["fc7_weight"] = mx.nd.ones((9, 8))
+    checkpoint.save(str(tmp_path / "nine"), 1, symbol, arg_params, aux_params)
+    strict = ["--pretrained", f"{tmp_path}/nine,1", "--pretrained-fc7", "strict", "--max-steps", "1"]
+    common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "n"]
+    assert "found fc7_weight (9, 8), expected (4, 8)" in error_of(capsys, *common, *strict)
+
+
+def test_freeze_trains_only_the_rest(data_dir, tmp_path, capsys):
+    run(data_dir, tmp_path / "a", "--max-steps", "2")
+    again = ["--max-steps", "2", "--pretrained", f"{tmp_path}/a,1"]
+    run(data_dir, tmp_path / "b", *again, "--freeze", "conv0*,bn0*,stage[12]_*")
+    before, after = params(tmp_path / "a", 1), params(tmp_path / "b", 1)
+    frozen = {name for name in before if re.match(r"conv0|bn0|stage[12]_", name)}
+    assert {name for name in before if np.array_equal(before[name], after[name])} - {"fc1_gamma"} == frozen
+    assert "bn0_moving_mean" in frozen
+    common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "n"]
+    assert "--freeze layer9*: no parameter" in error_of(capsys, *common, "--freeze", "layer9*")
 
 
 def test_r50_trains(data_dir, tmp_path, capsys):
@@ -341,6 +363,6 @@ def test_cuda_visible_devices(monkeypatch, capsys, data_dir, tmp_path):
     for value in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         run(data_dir, tmp_path / "m", "--max-steps", "1")
-        assert capsys.readouterr().out.count("CPU") == 1
+        assert capsys.readouterr().out.count("training on the CPU") == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     assert "CUDA_VISIBLE_DEVICES=7" in error_of(capsys, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m")

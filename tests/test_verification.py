@@ -366,3 +366,22 @@ def test_names_that_other_programs_import():
     assert verification.load_bin is embedding.load_bin
     assert verification.test is embedding.test
     assert verification.evaluate is roc.evaluate
+
+
+def test_repeated_images_are_computed_once():
+    images = np.random.RandomState(0).randint(0, 256, (3, 3, HEIGHT, WIDTH)).astype(np.uint8)[[0, 1, 0, 2, 1, 0]]
+    passes = []
+
+    class Counting:
+        label_shapes = ()
+
+        def forward(self, batch, is_train):
+            passes.append(batch.data[0].shape)
+            self.sums = batch.data[0].sum(axis=(2, 3))
+
+        def get_outputs(self):
+            return [self.sums]
+
+    embeddings = embedding.embed(images, Counting(), 2)
+    assert passes == [(2, 3, HEIGHT, WIDTH)] * 2
+    assert np.array_equal(embeddings, images.sum(axis=(2, 3)))

@@ -1,0 +1,110 @@
+"""What the training commands share: from their options to a network, images, an optimiser and the tests."""
+
+import logging
+import os
+import random
+import secrets
+import warnings
+
+import numpy as np
+
+from insightface_mx import options, pretrained, schedule, symbols
+from insightface_mx.compat import mx
+from insightface_mx.errors import UserError
+from insightface_mx.eval import embedding as verify
+from insightface_mx.image_iter import FaceImageIter
+from insightface_mx.symbols.variants import DEFAULTS
+
+
+def set_seed(args):
+    """Make every random number of the run follow from --seed, drawing one where none is given."""
+    if args.seed is None:
+        args.seed = secrets.randbelow(2**31)
+    logging.info("seed %d", args.seed)
+    random.seed(args.seed)
+    np.random.seed(args.seed)
+    mx.random.seed(args.seed)
+
+
+def build_network(args):
+    """The embedding's symbol as the network options say."""
+    if args.use_deformable:
+        logging.warning("--use-deformable has no effect, as in the original")
+    variants = {name: getattr(args, name) for name in DEFAULTS}
+    try:
+        return symbols.get_symbol(args.network, args.emb_size, image_size=options.image_size(args), **variants)
+    except ValueError as error:
+        raise UserError(error) from error
+
+
+def open_data(args, batch_size, classes=None):
+    """The images of train.rec, shuffled and augmented as the data options say; classes: refuse labels from there on."""
+    return FaceImageIter(
+        batch_size=batch_size,
+        data_shape=(3, *options.image_size(args)),
+        path_imgrec=os.path.join(args.data_dir, "train.rec"),
+        shuffle=True,
+        rand_mirror=args.rand_mirror,
+        cutoff=args.cutoff,
+        color_jittering=args.color,
+        images_filter=args.images_filter,
+        num_classes=classes,
+        seed=args.seed,
+        workers=args.workers,
+    )
+
+
+def init_params(model, args, data_shape, strict_head=False):
+    """Give a bound Module the parameters of --pretrained, and random ones where that has none.
+
+    strict_head: stop where the checkpoint's class weights do not fit, instead of starting them afresh.
+    """
+    arg_params, aux_params = None, None
+    if args.pretrained:
+        arg_params, aux_params = pretrained.load(args.pretrained, model.symbol, data_shape, strict_head)
+    model.init_params(symbols.get_initializer(args.network), arg_params, aux_params, allow_missing=True)
+
+
+def build_optimizer(symbol, args, batch_size, devices):
+    """SGD as in the original: decay on every parameter, and the multipliers that the symbol's variables carry."""
+    optimizer = mx.optimizer.SGD(
+        learning_rate=args.lr,
+        lr_scheduler=schedule.scheduler(args.lr, schedule.lr_steps(args.lr_steps, batch_size, args.loss_type)),
+        momentum=args.mom,
+        wd=args.wd,
+        rescale_grad=1.0 / devices,  # the loss's gradient is a mean over each device's batch
+    )
+    attributes = symbol.attr_dict()
+    optimizer.lr_mult = {name: float(of["__lr_mult__"]) for name, of in attributes.items() if "__lr_mult__" in of}
+    optimizer.wd_mult = {name: float(of["__wd_mult__"]) for name, of in attributes.items() if "__wd_mult__" in of}
+    return optimizer
+
+
+def init_optimizer(model, optimizer):
+    """Let a Module train with an optimiser, gradients summed over its contexts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Optimizer created manually outside Module")
+        model.init_optimizer(kvstore="device", optimizer=optimizer)
+
+
+def build_test(args, embedding, context):
+    """A function that tests parameters and logs the result: (step, arg_params, aux_params) -> accuracy by set."""
+    size = options.image_size(args)
+    paths = {name: os.path.join(args.data_dir, f"{name}.bin") for name in args.target.split(",") if name}
+    sets = {name: verify.load_bin(path, size) for name, path in paths.items() if os.path.exists(path)}
+    if not sets:
+        logging.info("none of %s found: no test, every save is the best so far", ", ".join(paths.values()))
+        return lambda step, arg_params, aux_params: {}
+    model = verify.bind(embedding, context, verify.BATCH_SIZE, size)
+
+    def test(step, arg_params, aux_params):
+        model.set_params(arg_params, aux_params, allow_extra=True)
+        accuracies = {}
+        for name, data_set in sets.items():
+            result = verify.test(data_set, model, verify.BATCH_SIZE)
+            for line in verify.result_lines(name, result, step):
+                logging.info(line)
+            accuracies[name] = result[2]
+        return accuracies
+
+    return test

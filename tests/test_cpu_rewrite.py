@@ -1,0 +1,319 @@
+"""The fast graph computes what the formula of PReLU says, gradients included, and looks like the one it replaces."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from insightface_mx import cpu_rewrite, native
+from insightface_mx.compat import mx
+from insightface_mx.cpu_rewrite import rewrite
+from insightface_mx.errors import UserError
+from insightface_mx.symbols import fmobilefacenet
+
+SLOPES = (-0.5, 0.25, 1.0, 1.75, 0.0)
+
+
+@pytest.fixture(params=list(cpu_rewrite.FORMS))
+def form(request):
+    if request.param == "compiled" and native.problem():
+        pytest.skip(native.problem())
+    return request.param
+
+
+def prelu(data, name, slope=None):
+    return mx.sym.LeakyReLU(data, **({} if slope is None else {"gamma": slope}), act_type="prelu", name=name)
+
+
+def formula(dims):
+    """PReLU of data of so many dimensions, from operators that MXNet computes right, in place or not."""
+
+    def build(data, name, slope=None):
+        slope = mx.sym.Variable(f"{name}_gamma") if slope is None else slope
+        slope = mx.sym.reshape(slope, shape=(1, -1, *[1] * (dims - 2)))
+        return mx.sym.where(data > 0, data, mx.sym.broadcast_mul(data, slope))
+
+    return build
+
+
+def values_for(symbol, shapes):
+    """Seeded values of every argument, each name's its own; slopes are SLOPES over and over."""
+    arguments, _, _ = symbol.infer_shape(**shapes)
+    values = {}
+    for name, shape in zip(symbol.list_arguments(), arguments):
+        random = np.random.RandomState(sum(name.encode()))
+        slopes = name.startswith("p") and name.endswith("gamma")
+        values[name] = np.resize(SLOPES, shape) if slopes else random.normal(size=shape)
+    return values
+
+
+def run(symbol, values, grad_req="write", before=0.0):
+    """Outputs and gradients (which hold `before` when the step starts) of one training step."""
+    arguments = {name: mx.nd.array(values[name]) for name in symbol.list_arguments()}
+    gradients = {name: mx.nd.full(array.shape, before) for name, array in arguments.items()}
+    _, _, auxiliary = symbol.infer_shape(**{name: array.shape for name, array in arguments.items()})
+    states = {name: mx.nd.ones(shape) for name, shape in zip(symbol.list_auxiliary_states(), auxiliary)}
+    executor = symbol.bind(mx.cpu(), arguments, gradients, grad_req, states)
+    outputs = executor.forward(is_train=True)
+    executor.backward([mx.nd.array(np.random.RandomState(1).normal(size=output.shape)) for output in outputs])
+    return [output.asnumpy() for output in outputs], {name: array.asnumpy() for name, array in gradients.items()}
+
+
+def assert_close(found, expected, tolerance, what=""):
+    error = np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30)
+    assert error <= tolerance, (what, error)
+
+
+def assert_same_step(build, shape, dims, form, **options):
+    """The rewritten graph of build(prelu, data) steps as the formula does: outputs to 1e-6, gradients to 1e-5."""
+    faithful = build(prelu, mx.sym.Variable("data"))
+    values = values_for(faithful, {"data": shape})
+    outputs, gradients = run(rewrite(faithful, shapes={"data": shape}, form=form), values, **options)
+    expected_outputs, expected_gradients = run(build(formula(dims), mx.sym.Variable("data")), values, **options)
+    for found, expected in zip(outputs, expected_outputs):
+        assert_close(found, expected, 1e-6)
+    for name, expected in expected_gradients.items():
+        assert_close(gradients[name], expected, 1e-5, name)
+
+
+def convolution(data, name, channels, **options):
+    # no bias: its gradient before a batch norm is zero but for rounding
+    return mx.sym.Convolution(data, num_filter=channels, kernel=(3, 3), pad=(1, 1), no_bias=True, name=name, **options)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (1, 5), (2, 6, 5, 5), (1, 16, 4, 4), (2, 8, 7), (2, 3, 2, 3, 4)])
+def test_alone(form, shape):
+    assert_same_step(lambda act, data: act(data, "p"), shape, len(shape), form)
+
+
+# 16 channels are a oneDNN block, 6 are not
+@pytest.mark.parametrize("channels", [6, 16])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_between_convolutions_and_batch_norms(form, channels, batch):
+    def build(act, data):
+        body = act(convolution(data, "c0", channels), "p0")
+        body = mx.sym.BatchNorm(body, fix_gamma=False, name="bn0")
+        body = act(mx.sym.BatchNorm(convolution(body, "c1", channels), fix_gamma=False, name="bn1"), "p1")
+        body = act(convolution(body, "c2", channels, num_group=channels), "p2")
+        return act(convolution(body, "c3", channels) + body, "p3")
+
+    assert_same_step(build, (batch, 3, 9, 9), 4, form)
+
+
+def test_after_a_fully_connected_layer(form):
+    def build(act, data):
+        body = act(mx.sym.FullyConnected(data, num_hidden=9, name="fc0"), "p0")
+        return mx.sym.FullyConnected(body, num_hidden=4, name="fc1")
+
+    assert_same_step(build, (3, 2, 4, 4), 2, form)
+
+
+def test_shared_slope(form):
+    def build(act, data):
+        slope = mx.sym.Variable("p_gamma")
+        return act(convolution(act(convolution(data, "c0", 8), "p0", slope), "c1", 8), "p1", slope)
+
+    # the formula cannot tell the slope's shape, so this also checks that it is asked for by its name alone
+    assert_same_step(build, (2, 3, 6, 6), 4, form)
+
+
+def test_one_slope_for_all_channels(form):
+    def build(act, data):
+        return act(convolution(data, "c", 6), "p", mx.sym.Variable("p_gamma", shape=(1,)))
+
+    assert_same_step(build, (2, 3, 5, 5), 4, form)
+
+
+# from eight uses on, MXNet has the operators themselves add up the gradient
+def test_input_of_many(form):
+    def build(act, data):
+        body = convolution(data, "c", 8)
+        return mx.sym.Concat(*(act(body, f"p{i}") for i in range(9)))
+
+    assert_same_step(build, (2, 3, 5, 5), 4, form)
+
+
+@pytest.mark.parametrize(
+    "grad_req",
+    ["add", "null", {"data": "null", "p_gamma": "write"}, {"data": "add", "p_gamma": "null"}, {"data": "write"}],
+)
+def test_gradient_requests(form, grad_req):
+    if isinstance(grad_req, dict):
+        grad_req = {"data": "null", "p_gamma": "null", **grad_req}
+    assert_same_step(lambda act, data: act(data, "p"), (2, 6, 5, 5), 4, form, grad_req=grad_req, before=3.0)
+
+
+def test_gradient_is_the_same_bits_each_time(form):
+    faithful = prelu(convolution(mx.sym.Variable("data"), "c", 16), "p")
+    shapes = {"data": (4, 3, 24, 24)}
+    values = values_for(faithful, shapes)
+    symbol = rewrite(faithful, shapes=shapes, form=form)
+    (_, first), (_, second) = run(symbol, values), run(symbol, values)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def trained(symbol, contexts, shapes):
+    """Parameters after three steps of Module, which starts from seeded ones."""
+    module = mx.mod.Module(symbol, context=contexts)
+    module.bind([("data", shapes["data"])], [("softmax_label", shapes["softmax_label"])])
+    values = values_for(symbol, shapes)
+    module.init_params(
+        arg_params={name: mx.nd.array(value * 0.3) for name, value in values.items() if name not in shapes}
+    )
+    module.init_optimizer(kvstore="device", optimizer_params={"learning_rate": 0.1, "momentum": 0.9})
+    for seed in range(3):
+        random = np.random.RandomState(seed)
+        data = [mx.nd.array(random.normal(size=shapes["data"]))]
+        module.forward_backward(mx.io.DataBatch(data, [mx.nd.array(random.randint(0, 4, 6))]))
+        module.update()
+    mx.nd.waitall()
+    return {name: array.asnumpy() for name, array in module.get_params()[0].items()}
+
+
+def test_training_on_two_contexts(form):
+    def build(act):
+        body = act(convolution(mx.sym.Variable("data"), "c", 8), "p", mx.sym.Variable("p_gamma", shape=(8,)))
+        return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(body, num_hidden=4, name="fc"), name="softmax")
+
+    shapes = {"data": (6, 3, 5, 5), "softmax_label": (6,)}
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    found = trained(rewrite(build(prelu), contexts, shapes, form), contexts, shapes)
+    for name, expected in trained(build(formula(4)), contexts, shapes).items():
+        assert_close(found[name], expected, 1e-5, name)
+
+
+def described(symbol, shapes):
+    arguments, outputs, auxiliary = symbol.infer_shape(**shapes)
+    return {
+        "arguments": list(zip(symbol.list_arguments(), arguments)),
+        "auxiliary states": list(zip(symbol.list_auxiliary_states(), auxiliary)),
+        "outputs": list(zip(symbol.list_outputs(), outputs)),
+    }
+
+
+def test_names_shapes_and_attributes_stay(form):
+    faithful = fmobilefacenet.get_symbol(128, version_output="GDC")
+    with mx.AttrScope(ctx_group="embedding", lr_mult="3"):
+        faithful = mx.sym.Group([prelu(faithful, "last"), faithful.get_internals()["conv_1_relu_output"]])
+    shapes = {"data": (2, 3, 112, 112)}
+    symbol = rewrite(faithful, shapes=shapes, form=form)
+    assert described(symbol, shapes) == described(faithful, shapes)
+    inner = symbol.get_internals().list_outputs()
+    assert [name for name in faithful.get_internals().list_outputs() if name not in inner] == []
+    attributes, expected = symbol.attr_dict(), faithful.attr_dict()
+    for name in faithful.list_arguments():
+        found = attributes.get(name, {})
+        found.pop("__shape__", None)
+        assert found == expected.get(name, {}), name
+    assert attributes["last_gamma"]["__init__"] == '["Constant", {"value": 0.25}]'
+    assert attributes["last"]["__ctx_group__"] == "embedding"
+    assert "LeakyReLU" not in symbol.tojson()
+
+
+def test_slopes_start_at_a_quarter(form):
+    shapes = {"data": (2, 3, 6, 6)}
+    symbol = rewrite(prelu(convolution(mx.sym.Variable("data"), "c", 4), "p"), shapes=shapes, form=form)
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind(list(shapes.items()))
+    module.init_params(mx.init.Xavier())
+    assert module.get_params()[0]["p_gamma"].asnumpy().tolist() == [0.25] * 4
+
+
+def network_with_a_global_convolution(groups):
+    """One that ends as MobileFaceNet does, with a fully connected layer on a 1x1 map."""
+    body = prelu(mx.sym.BatchNorm(convolution(mx.sym.Variable("data"), "c0", 16), name="bn0"), "p0")
+    body = mx.sym.Convolution(body, num_filter=16, kernel=(7, 7), num_group=groups, no_bias=True, name="c1")
+    body = mx.sym.BatchNorm(body, fix_gamma=False, name="bn1")
+    return mx.sym.FullyConnected(body, num_hidden=128, name="fc")
+
+
+def embeddings(symbol, for_training):
+    """Embeddings of batches of several sizes with one set of parameters, and then with others."""
+    shape = (2, 3, 7, 7)
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind([("data", shape)], for_training=for_training)
+    arguments, _, auxiliary = symbol.infer_shape(data=shape)
+    for seed, batch in ((0, 2), (1, 2), (1, 3), (1, 1), (2, 2)):
+        random = np.random.RandomState(seed)
+        module.set_params(
+            {
+                name: mx.nd.array(random.normal(size=size) * 0.5 + name.endswith("gamma"))
+                for name, size in zip(symbol.list_arguments()[1:], arguments[1:])
+            },
+            {
+                name: mx.nd.array(random.uniform(0.5, 2, size))
+                for name, size in zip(symbol.list_auxiliary_states(), auxiliary)
+            },
+        )
+        module.forward(mx.io.DataBatch([mx.nd.array(random.normal(size=(batch, *shape[1:])))]), is_train=False)
+        yield module.get_outputs()[0].asnumpy()
+
+
+def assert_same_embeddings(form, groups, for_training):
+    faithful = network_with_a_global_convolution(groups)
+    found = embeddings(rewrite(faithful, shapes={"data": (2, 3, 7, 7)}, form=form), for_training)
+    for embedding, expected in zip(found, embeddings(faithful, for_training=True)):
+        assert_close(embedding, expected, 2e-6)
+
+
+# A fully connected layer on a 1x1 map fails in MXNet as oneDNN joins layers for inference: two ways around it, and one
+# that needs MXNet to be loaded so
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_inference_as_bound_for_training(form, groups):
+    assert_same_embeddings(form, groups, for_training=True)
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_inference_without_joined_layers(form, groups, monkeypatch):
+    monkeypatch.setenv("MXNET_SUBGRAPH_BACKEND", "default")
+    assert_same_embeddings(form, groups, for_training=False)
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_inference_with_joined_layers(form, groups):
+    assert_same_embeddings(form, groups, for_training=False)
+
+
+def operators(symbol):
+    return [node["op"] for node in json.loads(symbol.tojson())["nodes"]]
+
+
+def test_half_precision_stays(form):
+    half = prelu(mx.sym.Cast(mx.sym.Variable("data"), dtype="float16"), "p0")
+    faithful = prelu(mx.sym.Cast(half, dtype="float32"), "p1")
+    assert operators(rewrite(faithful, shapes={"data": (2, 4, 3, 3)}, form=form)).count("LeakyReLU") == 1
+
+
+def test_other_kinds_of_leaky_relu_stay(form):
+    faithful = mx.sym.LeakyReLU(mx.sym.LeakyReLU(mx.sym.Variable("data")), act_type="elu")
+    assert rewrite(faithful, shapes={"data": (2, 4, 3, 3)}, form=form).tojson() == faithful.tojson()
+
+
+def test_gpus_keep_the_symbol():
+    symbol = prelu(mx.sym.Variable("data"), "p")
+    assert rewrite(symbol, [mx.cpu(), mx.gpu()]) is symbol
+    assert rewrite(symbol, [mx.cpu()], {"data": (2, 4)}) is not symbol
+
+
+def test_without_shapes_the_symbols_cannot_be_had(caplog):
+    caplog.set_level(logging.INFO)
+    symbol = prelu(mx.sym.Variable("data"), "p")
+    assert operators(rewrite(symbol, form="symbols")) == operators(symbol)
+    assert caplog.messages == ["CPU rewrite: 0 of 1 PReLU as plain symbols"]
+
+
+def test_form_and_reason_are_logged(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    symbol = prelu(mx.sym.Variable("data"), "p")
+    if not native.problem():
+        assert "_insightface_prelu" in operators(rewrite(symbol))
+        assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as the compiled operator"]
+        caplog.clear()
+    monkeypatch.setattr(native, "problem", lambda: "no g++")
+    assert "Deconvolution" in operators(rewrite(symbol, shapes={"data": (2, 4)}))
+    assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as plain symbols (no compiled operator: no g++)"]
+    with pytest.raises(UserError, match=r"no compiled PReLU: no g\+\+; install"):
+        rewrite(symbol, form="compiled")
