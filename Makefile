@@ -4,9 +4,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-NETWORK ?= y1
+NETWORK ?= r18
 LOSS_TYPE ?= 4
-EPOCHS ?= 40
+EPOCHS ?= 60
 SEED ?= 1
 ARGS ?=
 

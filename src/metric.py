@@ -9,7 +9,7 @@ class AccMetric(mx.metric.EvalMetric):
     """Share of training images whose class has the highest probability (for margin losses: in spite of the margin)."""
 
     def __init__(self):
-        super().__init__("acc")
+        super().__init__("acc", has_global_stats=True)
 
     def update(self, labels, preds):
         predicted = mx.nd.argmax(preds[1], axis=1)
@@ -20,7 +20,7 @@ class LossMetric(mx.metric.EvalMetric):
     """Mean cross-entropy of what is trained, from the probability of each image's class."""
 
     def __init__(self):
-        super().__init__("loss")
+        super().__init__("loss", has_global_stats=True)
 
     def update(self, labels, preds):
         probability = mx.nd.pick(preds[1], labels[0].as_in_context(preds[1].context), axis=1)
@@ -31,7 +31,7 @@ class LossValueMetric(mx.metric.EvalMetric):
     """The last output of the training symbol, with --ce-loss the cross-entropy."""
 
     def __init__(self):
-        super().__init__("lossvalue")
+        super().__init__("lossvalue", has_global_stats=True)
 
     def update(self, labels, preds):
         _add(self, preds[-1].mean(), 1)

@@ -24,6 +24,7 @@ def load(text, symbol, data_shape, strict_head=False):
         raise UserError(f"--pretrained {text}: {difference}; without --pretrained-fc7 strict they start afresh")
     if difference:
         logging.info("--pretrained %s: %s; the class weights start afresh", text, difference)
+    if difference or not any(name.startswith(_HEAD) for name in expected_args):
         arg_params = {name: array for name, array in arg_params.items() if not name.startswith(_HEAD)}
     _check_network(text, arg_params, expected_args)
     _check_network(text, aux_params, expected_aux)
@@ -40,7 +41,7 @@ def _shapes(symbol, data_shape):
 
 def _head_difference(arrays, shapes):
     """What keeps the checkpoint's class weights from being used, '' if nothing does."""
-    differing = _differing(arrays, shapes, lambda name: name.startswith(_HEAD))
+    differing = _differing(arrays, shapes, lambda name: name.startswith(_HEAD) and name in shapes)
     return differing[0] if differing else ""
 
 

@@ -190,7 +190,7 @@ def parse(*argv):
 
 
 def test_momentum_decay_and_lr_steps(data_dir, tmp_path):
-    """SGD on a parameter without gradient, the gamma of fc1, which every forward pass sets back to 1: v = mom v - lr wd."""
+    """SGD on the gamma of fc1: it has no gradient, and every forward pass sets it back to 1; v = mom v - lr wd."""
     prefix = str(tmp_path / "m")
     settings = "--lr 0.5 --wd 0.02 --mom 0.9 --lr-steps 2 --ckpt 2 --verbose 1 --max-steps 3".split()
     run(data_dir, prefix, *settings)
