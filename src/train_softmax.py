@@ -10,11 +10,11 @@ from insightface_mx.callback import TestAndSave
 from insightface_mx.compat import mx
 from insightface_mx.dataset import read_property
 from insightface_mx.devices import get_contexts
-from insightface_mx.errors import UserError, exit_on_user_error
+from insightface_mx.errors import UserError
 from insightface_mx.freeze import freeze
 from insightface_mx.interrupt import Interruption
 from insightface_mx.metric import AccMetric, LossMetric, LossValueMetric
-from insightface_mx.progress import Progress, start_logging
+from insightface_mx.progress import Progress
 from insightface_mx.training import (
     build_network,
     build_optimizer,
@@ -22,6 +22,7 @@ from insightface_mx.training import (
     init_optimizer,
     init_params,
     open_data,
+    run_command,
     set_seed,
 )
 
@@ -86,12 +87,7 @@ def next_batch(data):
 def main(argv=None):
     parser = options.parser(__doc__)
     options.add_softmax_loss(parser)
-    args = parser.parse_args(argv)
-    with exit_on_user_error():
-        start_logging(args.prefix)
-        signal = train(args)
-    if signal:
-        raise SystemExit(128 + signal)
+    run_command(train, parser, argv)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ from insightface_mx.checkpoint import module_params
 from insightface_mx.compat import mx
 from insightface_mx.dataset import identity_ranges
 from insightface_mx.devices import get_contexts
-from insightface_mx.errors import UserError, exit_on_user_error
+from insightface_mx.errors import UserError
 from insightface_mx.eval import embedding as verify
 from insightface_mx.eval import roc
 from insightface_mx.freeze import freeze
 from insightface_mx.interrupt import Interruption
 from insightface_mx.metric import LossValueMetric
-from insightface_mx.progress import Progress, start_logging
+from insightface_mx.progress import Progress
 from insightface_mx.training import (
     build_network,
     build_optimizer,
@@ -31,6 +31,7 @@ from insightface_mx.training import (
     init_optimizer,
     init_params,
     open_data,
+    run_command,
     set_seed,
 )
 
@@ -165,12 +166,7 @@ def identities(records, images_filter):
 def main(argv=None):
     parser = options.parser(__doc__)
     options.add_triplet_loss(parser)
-    args = parser.parse_args(argv)
-    with exit_on_user_error():
-        start_logging(args.prefix)
-        signal = train(args)
-    if signal:
-        raise SystemExit(128 + signal)
+    run_command(train, parser, argv)
 
 
 if __name__ == "__main__":

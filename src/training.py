@@ -10,10 +10,21 @@ import numpy as np
 
 from insightface_mx import options, pretrained, schedule, symbols
 from insightface_mx.compat import mx
-from insightface_mx.errors import UserError
+from insightface_mx.errors import UserError, exit_on_user_error
 from insightface_mx.eval import embedding as verify
 from insightface_mx.image_iter import FaceImageIter
+from insightface_mx.progress import start_logging
 from insightface_mx.symbols.variants import DEFAULTS
+
+
+def run_command(train, parser, argv):
+    """Run train(options), which returns the signal that ended it early or None; status 2 for what the user can mend."""
+    args = parser.parse_args(argv)
+    with exit_on_user_error():
+        start_logging(args.prefix)
+        signal = train(args)
+    if signal:
+        raise SystemExit(128 + signal)
 
 
 def set_seed(args):
