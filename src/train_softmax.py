@@ -5,22 +5,20 @@
 Ctrl-C saves the parameters and says where.
 """
 
-from insightface_mx import cpu_rewrite, losses, options
+from insightface_mx import losses, options
 from insightface_mx.callback import TestAndSave
 from insightface_mx.compat import mx
 from insightface_mx.dataset import read_property
 from insightface_mx.devices import get_contexts
 from insightface_mx.errors import UserError
-from insightface_mx.freeze import freeze
 from insightface_mx.interrupt import Interruption
 from insightface_mx.metric import AccMetric, LossMetric, LossValueMetric
 from insightface_mx.progress import Progress
 from insightface_mx.training import (
+    build_model,
     build_network,
-    build_optimizer,
     build_test,
     init_optimizer,
-    init_params,
     open_data,
     run_command,
     set_seed,
@@ -37,14 +35,10 @@ def train(args):
 
     embedding = build_network(args)
     data = open_data(args, batch_size, classes)
-    symbol, frozen = freeze(losses.training_symbol(embedding, classes, args), args.freeze)
-    if not args.no_cpu_rewrite:
-        symbol = cpu_rewrite.rewrite(symbol, contexts, dict(data.provide_data + data.provide_label))
-    model = mx.mod.Module(symbol, context=contexts, state_names=losses.state_names(args), fixed_param_names=frozen)
-    model.bind(data.provide_data, data.provide_label)
-    init_params(model, args, data.provide_data[0].shape, strict_head=args.pretrained_fc7 == "strict")
-    optimizer = build_optimizer(model.symbol, args, batch_size, len(contexts))
-    init_optimizer(model, optimizer)
+    symbol = losses.training_symbol(embedding, classes, args)
+    strict = args.pretrained_fc7 == "strict"
+    model = build_model(symbol, args, contexts, data, data.provide_label, losses.state_names(args), strict)
+    optimizer = init_optimizer(model, args, batch_size, len(contexts))
 
     metric = mx.metric.CompositeEvalMetric([AccMetric(), LossMetric()] + [LossValueMetric()] * args.ce_loss)
     saved_symbol = losses.checkpoint_symbol(embedding, classes, args)

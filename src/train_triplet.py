@@ -11,25 +11,22 @@ import logging
 
 import numpy as np
 
-from insightface_mx import cpu_rewrite, options, triplet, triplet_losses
+from insightface_mx import options, triplet, triplet_losses
 from insightface_mx.callback import TestAndSave
 from insightface_mx.checkpoint import module_params
-from insightface_mx.compat import mx
 from insightface_mx.dataset import identity_ranges
 from insightface_mx.devices import get_contexts
 from insightface_mx.errors import UserError
 from insightface_mx.eval import embedding as verify
 from insightface_mx.eval import roc
-from insightface_mx.freeze import freeze
 from insightface_mx.interrupt import Interruption
 from insightface_mx.metric import LossValueMetric
 from insightface_mx.progress import Progress
 from insightface_mx.training import (
+    build_model,
     build_network,
-    build_optimizer,
     build_test,
     init_optimizer,
-    init_params,
     open_data,
     run_command,
     set_seed,
@@ -48,14 +45,8 @@ def train(args):
     embedding = build_network(args)
     data = open_data(args, batch_size)
     saved_symbol = triplet_losses.training_symbol(embedding, args.loss_type, args.triplet_alpha)
-    symbol, frozen = freeze(saved_symbol, args.freeze)
-    if not args.no_cpu_rewrite:
-        symbol = cpu_rewrite.rewrite(symbol, contexts, dict(data.provide_data))
-    model = mx.mod.Module(symbol, label_names=None, context=contexts, fixed_param_names=frozen)
-    model.bind(data.provide_data)
-    init_params(model, args, data.provide_data[0].shape)
-    optimizer = build_optimizer(model.symbol, args, batch_size, len(contexts))
-    init_optimizer(model, optimizer)
+    model = build_model(saved_symbol, args, contexts, data)
+    optimizer = init_optimizer(model, args, batch_size, len(contexts))
 
     metric = LossValueMetric()
     tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]))

@@ -8,10 +8,11 @@ import warnings
 
 import numpy as np
 
-from insightface_mx import options, pretrained, schedule, symbols
+from insightface_mx import cpu_rewrite, options, pretrained, schedule, symbols
 from insightface_mx.compat import mx
 from insightface_mx.errors import UserError, exit_on_user_error
 from insightface_mx.eval import embedding as verify
+from insightface_mx.freeze import freeze
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.progress import start_logging
 from insightface_mx.symbols.variants import DEFAULTS
@@ -65,15 +66,26 @@ def open_data(args, batch_size, classes=None):
     )
 
 
-def init_params(model, args, data_shape, strict_head=False):
-    """Give a bound Module the parameters of --pretrained, and random ones where that has none.
+def build_model(symbol, args, contexts, data, label_shapes=None, state_names=(), strict_head=False):
+    """A bound Module with the parameters of --pretrained, and random ones where that has none.
 
-    strict_head: stop where the checkpoint's class weights do not fit, instead of starting them afresh.
+    symbol: the faithful graph to train. data: the FaceImageIter. strict_head: stop where the checkpoint's class weights
+    do not fit, instead of starting them afresh.
     """
+    symbol, frozen = freeze(symbol, args.freeze)
+    if not args.no_cpu_rewrite:
+        symbol = cpu_rewrite.rewrite(symbol, contexts, dict(data.provide_data + (label_shapes or [])))
+    labels = [label.name for label in label_shapes or []]
+    model = mx.mod.Module(
+        symbol, label_names=labels, context=contexts, state_names=state_names, fixed_param_names=frozen
+    )
+    model.bind(data.provide_data, label_shapes)
     arg_params, aux_params = None, None
     if args.pretrained:
-        arg_params, aux_params = pretrained.load(args.pretrained, model.symbol, data_shape, strict_head)
+        shape = data.provide_data[0].shape
+        arg_params, aux_params = pretrained.load(args.pretrained, model.symbol, shape, strict_head)
     model.init_params(symbols.get_initializer(args.network), arg_params, aux_params, allow_missing=True)
+    return model
 
 
 def build_optimizer(symbol, args, batch_size, devices):
@@ -91,11 +103,13 @@ def build_optimizer(symbol, args, batch_size, devices):
     return optimizer
 
 
-def init_optimizer(model, optimizer):
-    """Let a Module train with an optimiser, gradients summed over its contexts."""
+def init_optimizer(model, args, batch_size, devices):
+    """Let a Module train, gradients summed over its contexts; returns its optimiser."""
+    optimizer = build_optimizer(model.symbol, args, batch_size, devices)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Optimizer created manually outside Module")
         model.init_optimizer(kvstore="device", optimizer=optimizer)
+    return optimizer
 
 
 def build_test(args, embedding, context):

@@ -368,7 +368,7 @@ def test_ctrl_c_saves_and_says_where(data_dir, tmp_path):
         str(data_dir),
         "--prefix",
         str(tmp_path / "m"),
-        *"--lr 0 --triplet-bag-size 8".split(),
+        *"--lr 0 --triplet-bag-size 8 --seed 1".split(),  # some seeds find too few triplets and end by themselves
     ]
     process = subprocess.Popen([sys.executable, train_triplet.__file__, *argv], stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
