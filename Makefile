@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 NETWORK ?= r18
 LOSS_TYPE ?= 4
-EPOCHS ?= 60
+EPOCHS ?= 25
 SEED ?= 1
 ARGS ?=
 
@@ -29,6 +29,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade 'pip>=23'
 	$(BIN)/python -m pip install -c constraints.txt -e '.[cpu,demo,dev]'
+	$(BIN)/python -m pip install --no-deps --ignore-requires-python mtcnn==1.0.0 # says it needs Python 3.10, for its code
 	$(BIN)/python -m pip check
 	touch $@
 

@@ -1,6 +1,6 @@
 """The whole job on real faces: build the demo set, train on 30 people, verify on 10 whom the network never saw.
 
-    python demo.py --network r18 --epochs 60
+    python demo.py --network r18 --epochs 25
 
 Any option that is not listed here is one of train_softmax.py and goes there.
 """
@@ -68,7 +68,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", default="../demo", help="where data and model go (default: %(default)s)")
     parser.add_argument("--network", default="r18", help="letter and depth (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=60, help="passes over the 300 photos (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=25, help="passes over the 300 photos (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the run (default: %(default)s)")
     args, others = parser.parse_known_args(argv)
     if args.epochs < 1:

