@@ -18,6 +18,11 @@ def symbol_path(prefix):
     return f"{prefix}-symbol.json"
 
 
+def manifest_path(prefix, epoch):
+    """Path of the facts about a checkpoint, PREFIX-NNNN.json."""
+    return f"{prefix}-{epoch:04d}.json"
+
+
 def parse(text):
     """Split 'PREFIX,EPOCH' into the prefix and the epoch's number; the prefix itself may hold commas."""
     prefix, _, epoch = text.rpartition(",")
@@ -28,8 +33,13 @@ def parse(text):
 
 def epochs(prefix):
     """Numbers of all checkpoints saved under a prefix, in rising order."""
+    return numbers(prefix, r"-(\d{4,})\.params")
+
+
+def numbers(prefix, pattern):
+    """The number in every file name that is the prefix followed by `pattern`, which has one group; in rising order."""
     folder, name = os.path.split(prefix)
-    pattern = re.compile(re.escape(name) + r"-(\d{4,})\.params")
+    pattern = re.compile(re.escape(name) + pattern)
     try:
         matches = [pattern.fullmatch(entry) for entry in os.listdir(folder or ".")]
     except OSError as error:
@@ -43,12 +53,24 @@ def replacing(path):
     temporary = f"{path}.tmp{os.getpid()}"
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush(os.path.dirname(path) or ".")  # the name, too, is on disk only then
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+@contextlib.contextmanager
+def saving(path):
+    """Make a folder for `path`, and turn a failure to write there into a UserError."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        yield
+    except (OSError, mx.base.MXNetError) as error:
+        raise UserError(
+            f"cannot save {path}: {_reason(error)}; what was saved before is untouched. Is the disk full?"
+        ) from error
 
 
 def save(prefix, epoch, symbol, arg_params, aux_params):
@@ -58,14 +80,23 @@ def save(prefix, epoch, symbol, arg_params, aux_params):
     """
     params = {f"arg:{name}": array for name, array in arg_params.items()}
     params.update((f"aux:{name}", array) for name, array in aux_params.items())
-    try:
-        os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
-        with replacing(symbol_path(prefix)) as temporary:
-            symbol.save(temporary)
-        with replacing(params_path(prefix, epoch)) as temporary:
-            mx.nd.save(temporary, params)
-    except (OSError, mx.base.MXNetError) as error:
-        raise UserError(f"cannot save {params_path(prefix, epoch)}: {_reason(error)}") from error
+    path = params_path(prefix, epoch)
+    with saving(path):
+        save_text(symbol_path(prefix), symbol.tojson())
+        save_arrays(path, params)
+
+
+def save_text(path, text):
+    """Write a text file, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def save_arrays(path, arrays):
+    """Write a dict name -> NDArray in MXNet's format, whole or not at all."""
+    with replacing(path) as temporary:
+        mx.nd.save(temporary, arrays)
+        mx.nd.load(temporary)  # on a full disk `save` may leave out the end of the file, and not say so
 
 
 def load(prefix, epoch):
@@ -77,18 +108,34 @@ def load(prefix, epoch):
         if not os.path.isfile(path):
             raise UserError(f"checkpoint file {path} does not exist; {_what_exists(prefix)}")
     symbol = _read(mx.sym.load, symbol_path(prefix))
-    arrays = _read(mx.nd.load, params_path(prefix, epoch))
+    arrays = load_arrays(params_path(prefix, epoch))
     if not isinstance(arrays, dict) or not all(name.startswith(("arg:", "aux:")) for name in arrays):
         raise UserError(f"{params_path(prefix, epoch)} holds no named parameters: it is not an MXNet checkpoint")
-    arg_params = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
-    aux_params = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
-    return symbol, arg_params, aux_params
+    return symbol, named(arrays, "arg:"), named(arrays, "aux:")
+
+
+def load_arrays(path):
+    """Read what `save_arrays` wrote. Raises UserError for a truncated or foreign file."""
+    return _read(mx.nd.load, path)
+
+
+def named(arrays, start):
+    """The entries of a dict whose names begin with `start`, without it."""
+    return {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
 
 
 def module_params(module):
     """Parameters of a bound Module, waiting for the batch norms' moving averages, which get_params alone does not."""
     mx.nd.waitall()
     return module.get_params()
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(reader, path):
@@ -100,6 +147,8 @@ def _read(reader, path):
 
 def _reason(error):
     """The part of an error that tells something: MXNet puts it last, behind the lines of a C++ trace."""
+    if isinstance(error, OSError):
+        return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].replace("MXNetError: ", "") if lines else "no reason given"
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from insightface_mx import devices
+from insightface_mx import devices, nan_guard, schedule
 from insightface_mx.errors import UserError
 
 
@@ -138,6 +138,21 @@ def _add_optimiser(to):
         help="batch numbers, comma separated, after which it is divided by 10 (default: 100000,140000,160000, for "
         "softmax 40000,60000,80000, times 512/batch)",
     )
+    group.add_argument(
+        "--lr-schedule",
+        default="step",
+        choices=schedule.SCHEDULES,
+        help="step: as --lr-steps says; poly, cosine: falling to 0 at the last of --lr-steps, where the run ends",
+    )
+    group.add_argument(
+        "--warmup", type=_not_negative(int), default=0, help="batches over which the learning rate first rises to --lr"
+    )
+    group.add_argument(
+        "--clip-gradient",
+        type=_not_negative(float),
+        default=0.0,
+        help="limit every number of the gradient to this size (0: off)",
+    )
     group.add_argument("--wd", type=float, default=0.0005, help="weight decay, of every parameter")
     group.add_argument("--mom", type=float, default=0.9, help="momentum")
 
@@ -145,7 +160,9 @@ def _add_optimiser(to):
 def _add_run(to):
     group = to.add_argument_group("run and checkpoints")
     group.add_argument(
-        "--prefix", default="../model/model", help="writes PREFIX-symbol.json, PREFIX-NNNN.params, PREFIX.log"
+        "--prefix",
+        default="../model/model",
+        help="writes PREFIX-symbol.json, PREFIX-NNNN.params and .json, PREFIX-state-N.params and .json, PREFIX.log",
     )
     group.add_argument("--pretrained", default="", help="checkpoint PREFIX,EPOCH to start from")
     group.add_argument(
@@ -159,9 +176,43 @@ def _add_run(to):
         type=int,
         default=1,
         choices=range(4),
-        help="0: never save; 1: save when the last target is at its best; 2: at every test; 3: as 1, under number 1",
+        help="0: never save anything; 1: save a checkpoint when the last target is at its best; 2: at every test; 3: "
+        "as 1, under number 1",
     )
     group.add_argument("--verbose", type=int, default=2000, help="test, and maybe save, every so many batches")
+    group.add_argument(
+        "--keep",
+        type=_not_negative(int),
+        default=0,
+        metavar="N",
+        help="remove this run's checkpoints but the newest N and the best (0: remove none)",
+    )
+    group.add_argument(
+        "--save-every",
+        type=_not_negative(int),
+        default=1000,
+        metavar="N",
+        help="save the training state for --resume every so many batches, and at the end and on Ctrl-C or SIGTERM (0: "
+        "only then)",
+    )
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        choices=("auto",),
+        help="go on from the newest whole training state under --prefix, in the middle of an epoch; where none was "
+        "saved yet, start from scratch",
+    )
+    group.add_argument(
+        "--override", action="store_true", help="resume even where options contradict those of the saved run"
+    )
+    group.add_argument(
+        "--on-nan",
+        default=nan_guard.STOP,
+        choices=nan_guard.POLICIES,
+        help="NaN or infinity in a batch's outputs or gradients; stop: with status 2; skip: leave the batch out; "
+        "rewind: go back to the saved state, and on from there with the images in another order",
+    )
     group.add_argument(
         "--max-steps", type=int, default=0, help="stop, with a save, after so many batches (0: no limit)"
     )
@@ -173,10 +224,22 @@ def _add_run(to):
         help="on a CPU, train the plain graph instead of the one with fast PReLU",
     )
     group.add_argument(
-        "--seed", type=int, help="makes a run repeatable, on a CPU bit for bit (default: random, logged)"
+        "--seed", type=_not_negative(int), help="makes a run repeatable, on a CPU bit for bit (default: random, logged)"
     )
     group.add_argument("--workers", type=int, default=0, help="threads that decode images (0: one a processor)")
     group.add_argument("--tensorboard", default="", metavar="DIR", help="write TensorBoard event files there")
+
+
+def _not_negative(kind):
+    """A parser of numbers of a kind, int or float, from 0 on."""
+
+    def number(text):
+        value = kind(text)
+        if not value >= 0:
+            raise argparse.ArgumentTypeError(f"{text} is less than 0")
+        return value
+
+    return number
 
 
 def image_size(options):

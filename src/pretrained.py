@@ -2,7 +2,7 @@
 
 import logging
 
-from insightface_mx import checkpoint
+from insightface_mx import checkpoint, losses
 from insightface_mx.errors import UserError
 
 _HEAD = "fc7"  # the class weights, which belong to one data set's identities
@@ -18,7 +18,7 @@ def load(text, symbol, data_shape, strict_head=False):
     """
     prefix, epoch = checkpoint.parse(text)
     _, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    expected_args, expected_aux = _shapes(symbol, data_shape)
+    expected_args, _ = _shapes(symbol, data_shape)
     difference = _head_difference(arg_params, expected_args)
     if difference and strict_head:
         raise UserError(f"--pretrained {text}: {difference}; without --pretrained-fc7 strict they start afresh")
@@ -26,15 +26,31 @@ def load(text, symbol, data_shape, strict_head=False):
         logging.info("--pretrained %s: %s; the class weights start afresh", text, difference)
     if difference or not any(name.startswith(_HEAD) for name in expected_args):
         arg_params = {name: array for name, array in arg_params.items() if not name.startswith(_HEAD)}
-    _check_network(text, arg_params, expected_args)
-    _check_network(text, aux_params, expected_aux)
+    check_network(f"--pretrained {text}", arg_params, aux_params, symbol, data_shape)
     return arg_params, aux_params
+
+
+def check_network(origin, arg_params, aux_params, symbol, data_shape, whole=False):
+    """Raise UserError, naming the first names that differ, where parameters are not those of `symbol`.
+
+    origin: where they come from, for the message. whole: the class weights must agree, too.
+    """
+    differing = [
+        text
+        for arrays, shapes in zip((arg_params, aux_params), _shapes(symbol, data_shape))
+        for text in _differing(arrays, shapes, lambda name: whole or not name.startswith(_HEAD))
+    ]
+    if differing:
+        raise UserError(
+            f"{origin} is another network, {len(differing)} parameters differ: "
+            f"{'; '.join(differing[:_NAMES_SHOWN])}. Set --network, --emb-size and the --version options as it had them"
+        )
 
 
 def _shapes(symbol, data_shape):
     arguments, _, auxiliary = symbol.infer_shape(data=data_shape)
     shapes = dict(zip(symbol.list_arguments(), arguments))
-    for fed in ("data", "softmax_label"):
+    for fed in ("data", "softmax_label", losses.BETA):
         shapes.pop(fed, None)
     return shapes, dict(zip(symbol.list_auxiliary_states(), auxiliary))
 
@@ -43,15 +59,6 @@ def _head_difference(arrays, shapes):
     """What keeps the checkpoint's class weights from being used, '' if nothing does."""
     differing = _differing(arrays, shapes, lambda name: name.startswith(_HEAD) and name in shapes)
     return differing[0] if differing else ""
-
-
-def _check_network(text, arrays, shapes):
-    differing = _differing(arrays, shapes, lambda name: not name.startswith(_HEAD))
-    if differing:
-        raise UserError(
-            f"--pretrained {text} is another network, {len(differing)} parameters differ: "
-            f"{'; '.join(differing[:_NAMES_SHOWN])}. Set --network, --emb-size and the --version options as it had them"
-        )
 
 
 def _differing(arrays, shapes, concerns):

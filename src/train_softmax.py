@@ -2,18 +2,20 @@
 
     python train_softmax.py --network r50 --loss-type 4 --data-dir ../data --prefix ../model/r50
 
-Ctrl-C saves the parameters and says where.
+Ctrl-C saves and says where; --resume goes on from there, or from where a killed run last saved.
 """
 
 from insightface_mx import losses, options
 from insightface_mx.callback import TestAndSave
 from insightface_mx.compat import mx
+from insightface_mx.contradictions import agreed_facts
 from insightface_mx.dataset import read_property
 from insightface_mx.devices import get_contexts
 from insightface_mx.errors import UserError
-from insightface_mx.interrupt import Interruption
 from insightface_mx.metric import AccMetric, LossMetric, LossValueMetric
+from insightface_mx.nan_guard import NanGuard
 from insightface_mx.progress import Progress
+from insightface_mx.schedule import warn_of_unusual_rate
 from insightface_mx.training import (
     build_model,
     build_network,
@@ -23,6 +25,8 @@ from insightface_mx.training import (
     run_command,
     set_seed,
 )
+from insightface_mx.training_figures import TrainingFigures
+from insightface_mx.training_run import Epochs, Run, find_saved
 
 
 def train(args):
@@ -31,34 +35,37 @@ def train(args):
     contexts = get_contexts(args.ctx)
     batch_size = (args.per_batch_size or 128) * len(contexts)
     classes = read_property(args.data_dir).num_classes
+    warn_of_unusual_rate(args, batch_size)
+    saved = find_saved(args)
     set_seed(args)
 
     embedding = build_network(args)
     data = open_data(args, batch_size, classes)
+    facts = agreed_facts(args, "train_softmax", data, contexts, saved)
     symbol = losses.training_symbol(embedding, classes, args)
     strict = args.pretrained_fc7 == "strict"
-    model = build_model(symbol, args, contexts, data, data.provide_label, losses.state_names(args), strict)
+    model = build_model(symbol, args, contexts, data, saved, data.provide_label, losses.state_names(args), strict)
     optimizer = init_optimizer(model, args, batch_size, len(contexts))
 
     metric = mx.metric.CompositeEvalMetric([AccMetric(), LossMetric()] + [LossValueMetric()] * args.ce_loss)
+    figures = TrainingFigures(model, angle=args.loss_type != 0)
     saved_symbol = losses.checkpoint_symbol(embedding, classes, args)
-    tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]))
-    steps = args.end_epoch * data.batches_per_epoch
-    step, steps = 0, min(args.max_steps or steps, steps)
-    with Interruption() as interruption, Progress(data, steps, args.tensorboard) as progress:
-        for step in range(1, steps + 1):
-            batch = next_batch(data)
+    tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]), figures, facts)
+    run = Run(args, facts, model, optimizer, Epochs(data, args.end_epoch), tester, saved)
+    guard = NanGuard(model, run, args.on_nan)
+    with Progress(data, run.batches_left, args.tensorboard) as progress:
+        for batch in run.batches():
             if args.loss_type == 1:
-                losses.set_beta(model, losses.sphereface_beta(step - 1, args, classes))
-            model.forward_backward(batch)
+                losses.set_beta(model, losses.sphereface_beta(run.step - 1, args, classes))
+            guard.forward_backward(batch)
+            if guard.rejects(batch):
+                continue
+            figures.update(batch)
             model.update()
             model.update_metric(metric, batch.label)
-            progress.batch(step, metric, optimizer.learning_rate)
-            progress.scalars(step, tester.batch(step))
-            if interruption.signal:
-                break
-        tester.finish(step)
-    return interruption.signal
+            progress.batch(run.step, metric, optimizer.learning_rate)
+            progress.scalars(run.step, tester.batch(run.step, data.epoch))
+    return run.signal
 
 
 def check_options(args):
@@ -67,15 +74,6 @@ def check_options(args):
         losses.check_options(args)
     except ValueError as error:
         raise UserError(error) from error
-
-
-def next_batch(data):
-    """The next batch, of the next epoch where this one has ended."""
-    try:
-        return data.next()
-    except StopIteration:
-        data.reset()
-        return data.next()
 
 
 def main(argv=None):

@@ -3,10 +3,9 @@
     python train_triplet.py --network r50 --pretrained ../model/r50,1 --lr 0.005 --data-dir ../data --prefix ../model/t
 
 An epoch is a bag: images of some identities, the triplets that the network as it stands finds hard among them, and
-batches of these, per-batch-size / 3 (rounded down) a device. Ctrl-C saves the parameters and says where.
+batches of these, per-batch-size / 3 (rounded down) a device. Ctrl-C saves and says where; --resume goes on from there.
 """
 
-import itertools
 import logging
 
 import numpy as np
@@ -14,13 +13,15 @@ import numpy as np
 from insightface_mx import options, triplet, triplet_losses
 from insightface_mx.callback import TestAndSave
 from insightface_mx.checkpoint import module_params
+from insightface_mx.compat import mx
+from insightface_mx.contradictions import agreed_facts
 from insightface_mx.dataset import identity_ranges
 from insightface_mx.devices import get_contexts
 from insightface_mx.errors import UserError
 from insightface_mx.eval import embedding as verify
 from insightface_mx.eval import roc
-from insightface_mx.interrupt import Interruption
 from insightface_mx.metric import LossValueMetric
+from insightface_mx.nan_guard import NanGuard
 from insightface_mx.progress import Progress
 from insightface_mx.training import (
     build_model,
@@ -31,6 +32,8 @@ from insightface_mx.training import (
     run_command,
     set_seed,
 )
+from insightface_mx.training_figures import TrainingFigures
+from insightface_mx.training_run import Run, find_saved
 
 _BAGS = 20  # that may be searched for the triplets of one batch
 
@@ -40,29 +43,33 @@ def train(args):
     check_options(args)
     contexts = get_contexts(args.ctx)
     batch_size = 3 * triplets_per_device(args) * len(contexts)
+    saved = find_saved(args)
     set_seed(args)
 
     embedding = build_network(args)
     data = open_data(args, batch_size)
+    facts = agreed_facts(args, "train_triplet", data, contexts, saved)
     saved_symbol = triplet_losses.training_symbol(embedding, args.loss_type, args.triplet_alpha)
-    model = build_model(saved_symbol, args, contexts, data)
+    model = build_model(saved_symbol, args, contexts, data, saved)
     optimizer = init_optimizer(model, args, batch_size, len(contexts))
 
     metric = LossValueMetric()
-    tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]))
-    batches = triplet_batches(data, build_embed(model, embedding, data, contexts), args)
-    step = 0
-    with Interruption() as interruption, Progress(data, args.max_steps or None, args.tensorboard) as progress:
-        for step, batch in enumerate(itertools.islice(batches, args.max_steps or None), 1):
-            model.forward_backward(batch)
+    figures = TrainingFigures(model, angle=False)
+    tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]), figures, facts)
+    bags = Bags(data, build_embed(model, embedding, data, contexts), args)
+    run = Run(args, facts, model, optimizer, bags, tester, saved)
+    guard = NanGuard(model, run, args.on_nan)
+    with Progress(data, run.batches_left, args.tensorboard) as progress:
+        for batch in run.batches():
+            guard.forward_backward(batch)
+            if guard.rejects(batch):
+                continue
+            figures.update(batch)
             model.update()
             metric.update(batch.label, model.get_outputs())
-            progress.batch(step, metric, optimizer.learning_rate)
-            progress.scalars(step, tester.batch(step))
-            if interruption.signal:
-                break
-        tester.finish(step)
-    return interruption.signal
+            progress.batch(run.step, metric, optimizer.learning_rate)
+            progress.scalars(run.step, tester.batch(run.step, data.epoch))
+    return run.signal
 
 
 def check_options(args):
@@ -101,26 +108,78 @@ def build_embed(model, embedding, data, contexts):
     return embed
 
 
-def triplet_batches(data, embed, args):
-    """Batches for training, bag after bag, until --end-epoch or until bags hold no triplets any more.
+class Bags:
+    """Batches of triplets, bag after bag, until --end-epoch or until bags hold no triplets any more; see `Run`.
 
-    data: the FaceImageIter to read them with. embed: function from record numbers to unit embeddings. UserError: there
-    were no triplets to begin with.
+    data: the FaceImageIter to read them with. embed: function from record numbers to unit embeddings. Attributes:
+    epoch, the bag's number, and batch, the number of batches that were taken from it.
     """
-    groups = identities(data.records, args.images_filter)
-    rng = np.random.default_rng(np.random.SeedSequence(args.seed, spawn_key=(0,)))  # a stream that `data` does not use
-    for bag in range(args.end_epoch):
-        triplets = find_triplets(groups, embed, args, rng, data.batch_size // 3)
+
+    batches_left = None  # the last bag shows itself only when it is searched
+
+    def __init__(self, data, embed, args):
+        self._data, self._embed, self._args = data, embed, args
+        self._groups = identities(data.records, args.images_filter)
+        self._seed, self._triplets = args.seed, None
+
+    @property
+    def epoch(self):
+        return self._data.epoch
+
+    @property
+    def batch(self):
+        return self._data.batch
+
+    def next(self):
+        """The next batch, of the next bag where this one has ended; None at the end of the run.
+
+        Raises UserError where there were no triplets to begin with.
+        """
+        if self._triplets is None:
+            return self._data.next() if self._begin(0) else None
+        try:
+            return self._data.next()
+        except StopIteration:
+            return self._data.next() if self._begin(self.epoch + 1) else None
+
+    def arrays(self):
+        """The bag's triplets, which cannot be found again: the network has changed since."""
+        return {} if self._triplets is None else {"triplets": mx.nd.array(self._triplets, dtype=np.int64)}
+
+    def start(self, epoch, batch, arrays, seed):
+        """Go on behind `batch` batches of a bag, whose triplets are in the saved arrays."""
+        self._data.seed = self._seed = seed
+        if "triplets" in arrays:
+            self._triplets = arrays["triplets"].asnumpy()
+            self._serve(epoch, batch)
+
+    def divert(self, epoch, batch, seed):
+        """Go on with the next bag, drawn otherwise."""
+        self._data.seed = self._seed = seed
+        self._serve(epoch, 3 * len(self._triplets) // self._data.batch_size)
+
+    def _begin(self, bag):
+        """Find a bag's triplets; false where there is no further bag."""
+        if bag >= self._args.end_epoch:
+            return False
+        # a stream of random numbers that `data` does not use
+        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(0, bag)))
+        wanted = self._data.batch_size // 3
+        triplets = find_triplets(self._groups, self._embed, self._args, rng, wanted)
         if triplets is None and bag == 0:
             raise UserError(
-                f"{_BAGS} bags do not hold the {data.batch_size // 3} triplets of a batch: start from a better network "
+                f"{_BAGS} bags do not hold the {wanted} triplets of a batch: start from a better network "
                 "(--pretrained), or raise --triplet-alpha or --triplet-bag-size, or lower --per-batch-size"
             )
         if triplets is None:
             logging.info("the end: %d bags do not hold the triplets of a batch any more", _BAGS)
-            return
-        data.start(bag, 0, triplet.in_thirds(triplets, triplets_per_device(args)))
-        yield from data
+            return False
+        self._triplets = triplets
+        self._serve(bag, 0)
+        return True
+
+    def _serve(self, bag, batch):
+        self._data.start(bag, batch, triplet.in_thirds(self._triplets, triplets_per_device(self._args)))
 
 
 def find_triplets(groups, embed, args, rng, wanted):

@@ -4,11 +4,11 @@ import logging
 import os
 import random
 import secrets
-import warnings
 
 import numpy as np
 
-from insightface_mx import cpu_rewrite, options, pretrained, schedule, symbols
+from insightface_mx import cpu_rewrite, module_state, nan_guard, options, pretrained, schedule, symbols
+from insightface_mx.callback import NEVER
 from insightface_mx.compat import mx
 from insightface_mx.errors import UserError, exit_on_user_error
 from insightface_mx.eval import embedding as verify
@@ -22,6 +22,7 @@ def run_command(train, parser, argv):
     """Run train(options), which returns the signal that ended it early or None; status 2 for what the user can mend."""
     args = parser.parse_args(argv)
     with exit_on_user_error():
+        check_run_options(args)
         start_logging(args.prefix)
         signal = train(args)
     if signal:
@@ -36,6 +37,12 @@ def set_seed(args):
     random.seed(args.seed)
     np.random.seed(args.seed)
     mx.random.seed(args.seed)
+
+
+def check_run_options(args):
+    """Refuse options that cannot be had together."""
+    if args.on_nan == nan_guard.REWIND and args.ckpt == NEVER:
+        raise UserError("--on-nan rewind goes back to a saved state, and --ckpt 0 saves none: change one of them")
 
 
 def build_network(args):
@@ -66,11 +73,11 @@ def open_data(args, batch_size, classes=None):
     )
 
 
-def build_model(symbol, args, contexts, data, label_shapes=None, state_names=(), strict_head=False):
-    """A bound Module with the parameters of --pretrained, and random ones where that has none.
+def build_model(symbol, args, contexts, data, saved, label_shapes=None, state_names=(), strict_head=False):
+    """A bound Module with the parameters of the saved State or of --pretrained, and random ones where there is none.
 
-    symbol: the faithful graph to train. data: the FaceImageIter. strict_head: stop where the checkpoint's class weights
-    do not fit, instead of starting them afresh.
+    symbol: the faithful graph to train. data: the FaceImageIter. saved: the State, or None. strict_head: stop where the
+    pretrained checkpoint's class weights do not fit, instead of starting them afresh.
     """
     symbol, frozen = freeze(symbol, args.freeze)
     if not args.no_cpu_rewrite:
@@ -81,8 +88,11 @@ def build_model(symbol, args, contexts, data, label_shapes=None, state_names=(),
     )
     model.bind(data.provide_data, label_shapes)
     arg_params, aux_params = None, None
-    if args.pretrained:
-        shape = data.provide_data[0].shape
+    shape = data.provide_data[0].shape
+    if saved:
+        arg_params, aux_params = module_state.params(saved.arrays)
+        pretrained.check_network("--resume: the saved state", arg_params, aux_params, model.symbol, shape, whole=True)
+    elif args.pretrained:
         arg_params, aux_params = pretrained.load(args.pretrained, model.symbol, shape, strict_head)
     model.init_params(symbols.get_initializer(args.network), arg_params, aux_params, allow_missing=True)
     return model
@@ -92,10 +102,11 @@ def build_optimizer(symbol, args, batch_size, devices):
     """SGD as in the original: decay on every parameter, and the multipliers that the symbol's variables carry."""
     optimizer = mx.optimizer.SGD(
         learning_rate=args.lr,
-        lr_scheduler=schedule.scheduler(args.lr, schedule.lr_steps(args.lr_steps, batch_size, args.loss_type)),
+        lr_scheduler=schedule.scheduler(args, batch_size),
         momentum=args.mom,
         wd=args.wd,
         rescale_grad=1.0 / devices,  # the loss's gradient is a mean over each device's batch
+        clip_gradient=args.clip_gradient or None,
     )
     attributes = symbol.attr_dict()
     optimizer.lr_mult = {name: float(of["__lr_mult__"]) for name, of in attributes.items() if "__lr_mult__" in of}
@@ -106,9 +117,7 @@ def build_optimizer(symbol, args, batch_size, devices):
 def init_optimizer(model, args, batch_size, devices):
     """Let a Module train, gradients summed over its contexts; returns its optimiser."""
     optimizer = build_optimizer(model.symbol, args, batch_size, devices)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Optimizer created manually outside Module")
-        model.init_optimizer(kvstore="device", optimizer=optimizer)
+    module_state.attach(model, optimizer)
     return optimizer
 
 

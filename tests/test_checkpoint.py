@@ -1,4 +1,5 @@
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -50,6 +51,41 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot save .*model-0001\.params"):
         checkpoint.save(str(tmp_path / "file" / "model"), 1, *network())
+
+
+@pytest.mark.parametrize("missing", [1, 10, 5000])
+def test_a_disk_that_fills_up_during_a_save(tmp_path, missing):
+    """MXNet itself says nothing where only the end of a file could not be written."""
+    symbol, arg_params, aux_params = network()
+    arg_params["fc1_weight"] = mx.nd.ones((3, 4000))
+    prefix = str(tmp_path / "model")
+    checkpoint.save(prefix, 1, symbol, arg_params, aux_params)
+    before = (tmp_path / "model-0001.params").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - missing, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot save .*model-0001\.params: .* Is the disk full\?"):
+            checkpoint.save(prefix, 1, symbol, {**arg_params, "fc1_bias": mx.nd.ones((3,))}, aux_params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "model-0001.params").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["model-0001.params", "model-symbol.json"]
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Contents are flushed, then the name is given, then the folder is flushed."""
+    events = []
+    replace, fsync = os.replace, os.fsync
+
+    def flush(descriptor):
+        events.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", lambda *paths: events.append("rename") or replace(*paths))
+    checkpoint.save_text(str(tmp_path / "file"), "text")
+    assert events == [f"file.tmp{os.getpid()}", "rename", tmp_path.name]
+    assert (tmp_path / "file").read_text() == "text"
 
 
 def test_epochs(tmp_path):

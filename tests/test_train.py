@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from insightface_mx import checkpoint, options, train_softmax
+from insightface_mx import checkpoint, options, train_softmax, training_state
 from insightface_mx.compat import mx
 from insightface_mx.eval import verification
 
@@ -49,9 +49,14 @@ def test_printed_lines_and_saves(data_dir, tmp_path, capsys):
     assert re.search(r"^\[toy\]\[4\]Accuracy-Flip: \d\.\d{5}\+-\d\.\d{5}$", out, re.M)
     assert re.search(r"^\[4\]Accuracy-Highest: \d\.\d{5}$", out, re.M)
     assert sorted(os.listdir(prefix.parent)) == [
+        "toy-0001.json",
         "toy-0001.params",
+        "toy-0002.json",
         "toy-0002.params",
+        "toy-0003.json",
         "toy-0003.params",  # the end of the run, by --max-steps
+        "toy-state-1.json",
+        "toy-state-1.params",
         "toy-symbol.json",
         "toy.log",
     ]
@@ -289,8 +294,9 @@ def test_a_signal_saves_and_says_where(data_dir, tmp_path, number):
     out = process.stdout.read()
     process.stdout.close()
     assert process.wait() == 128 + number
-    assert re.search(r"saved .*m-0001\.params after batch \d+", out)
+    step = re.search(r"saved .*m-0001\.params after batch (\d+)", out).group(1)
     assert params(tmp_path / "m", 1)["fc7_weight"].shape == (4, 8)
+    assert training_state.newest(str(tmp_path / "m")).facts["step"] == int(step)
 
 
 def test_help_names_every_option_with_its_default(capsys):
