@@ -69,10 +69,14 @@ def assert_same_step(build, shape, dims, form, **options):
     """The rewritten graph of build(prelu, data) steps as the formula does: outputs to 1e-6, gradients to 1e-5."""
     faithful = build(prelu, mx.sym.Variable("data"))
     values = values_for(faithful, {"data": shape})
-    outputs, gradients = run(rewrite(faithful, shapes={"data": shape}, form=form), values, **options)
-    expected_outputs, expected_gradients = run(build(formula(dims), mx.sym.Variable("data")), values, **options)
+    step = run(rewrite(faithful, shapes={"data": shape}, form=form), values, **options)
+    assert_same_results(step, run(build(formula(dims), mx.sym.Variable("data")), values, **options))
+
+
+def assert_same_results(step, expected_step, tolerance=1e-6):
+    (outputs, gradients), (expected_outputs, expected_gradients) = step, expected_step
     for found, expected in zip(outputs, expected_outputs):
-        assert_close(found, expected, 1e-6)
+        assert_close(found, expected, tolerance)
     for name, expected in expected_gradients.items():
         assert_close(gradients[name], expected, 1e-5, name)
 
@@ -317,3 +321,27 @@ def test_form_and_reason_are_logged(monkeypatch, caplog):
     assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as plain symbols (no compiled operator: no g++)"]
     with pytest.raises(UserError, match=r"no compiled PReLU: no g\+\+; install"):
         rewrite(symbol, form="compiled")
+
+
+@pytest.mark.parametrize("channels", [(8, 8), (24, 40), (33, 31), (84, 84), (12, 12, 8)])
+def test_concats_that_onednn_cannot_train(channels):
+    """A layer on joined maps is the sum of layers on each, whose weights are slices of its own."""
+    data = mx.sym.Variable("data")
+    maps = [convolution(data, f"c{i}", count) for i, count in enumerate(channels)]
+    joined = convolution(mx.sym.Concat(*maps, dim=1), "joined", 16)
+    weight, ends = mx.sym.Variable("joined_weight"), np.cumsum(channels)
+    slices = [mx.sym.slice_axis(weight, axis=1, begin=end - n, end=end) for n, end in zip(channels, ends)]
+    parts = [convolution(one, f"part{i}", 16, weight=part) for i, (one, part) in enumerate(zip(maps, slices))]
+    shape = {"data": (2, 16, 7, 7)}
+    rewritten = rewrite(joined, shapes=shape)
+    assert "expand_dims" in operators(rewritten)
+    assert rewritten.list_arguments() == joined.list_arguments()
+    values = values_for(joined, shape)
+    assert_same_results(run(rewritten, values), run(mx.sym.add_n(*parts), values), 1e-5)
+
+
+@pytest.mark.parametrize("channels", [(16, 48), (24, 64), (10, 11)])
+def test_concats_that_onednn_trains_stay(channels):
+    maps = [convolution(mx.sym.Variable("data"), f"c{i}", count) for i, count in enumerate(channels)]
+    joined = mx.sym.Concat(*maps, dim=1)
+    assert rewrite(joined, shapes={"data": (2, 16, 7, 7)}) is joined

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from numeric import slope
 
 from insightface_mx import losses
 from insightface_mx.compat import mx
@@ -83,17 +84,6 @@ def head(x, w, labels, o):
         rows = [row / np.linalg.norm(row) for row in w]
         loss += o.margin_b * np.mean([rows[label] @ row for label in labels for row in rows])
     return p, loss
-
-
-def slope(function, x, step=1e-6):
-    """Gradient of a number by central differences."""
-    gradient = np.empty_like(x)
-    for place in np.ndindex(*x.shape):
-        there, back = x.copy(), x.copy()
-        there[place] += step
-        back[place] -= step
-        gradient[place] = (function(there) - function(back)) / (2 * step)
-    return gradient
 
 
 # The symbols, run.

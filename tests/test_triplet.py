@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from numeric import slope
 
 from insightface_mx import checkpoint, options, train_softmax, train_triplet, triplet, triplet_losses
 from insightface_mx.compat import mx
@@ -119,16 +120,6 @@ def formula(x, loss_type, alpha, devices=1):
                 distances = np.arccos(a @ p), np.arccos(a @ n)
             values.append(max(0.0, distances[0] - distances[1] + alpha))
     return np.mean(values), values
-
-
-def slope(function, x, step=1e-6):
-    gradient = np.empty_like(x)
-    for place in np.ndindex(*x.shape):
-        there, back = x.copy(), x.copy()
-        there[place] += step
-        back[place] -= step
-        gradient[place] = (function(there) - function(back)) / (2 * step)
-    return gradient
 
 
 def run_symbol(x, loss_type, alpha, devices=1):
