@@ -1,17 +1,21 @@
 """FaceImageIter: batches of face images from a RecordIO file, decoded by all processors."""
 
+import logging
+import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 
-import cv2
 import numpy as np
 
 from insightface_mx import augment
 from insightface_mx.compat import mx, processors
-from insightface_mx.dataset import image_records
+from insightface_mx.dataset import MOST_BAD, image_records
+from insightface_mx.decoding import decode
 from insightface_mx.errors import UserError
 from insightface_mx.recordio import RecordFile
 
+SKIP, STOP = "skip", "stop"  # what to do about a record that cannot be used
 _BATCHES_AHEAD = 3
 
 
@@ -24,7 +28,11 @@ class FaceImageIter(mx.io.DataIter):
     to subtract. images_filter: leave out identities with fewer images. num_classes: refuse labels from there on.
 
     Order and augmentation follow from `seed`, the epoch and the batch number alone, whatever the number of `workers`
-    (decoding threads; 0: one a processor). Raises UserError, naming the record, for one that cannot be used.
+    (decoding threads; 0: one a processor).
+
+    on_bad_record: 'skip' puts the next image of the person, or else of the file, in the place of one that cannot be
+    used, logs its number once and keeps it with the reason in the dict `bad_records`; raises UserError when these are
+    more than 1 % of the images. 'stop' raises UserError, naming the record, for the first.
     """
 
     def __init__(
@@ -44,13 +52,16 @@ class FaceImageIter(mx.io.DataIter):
         num_classes=None,
         seed=None,
         workers=0,
+        on_bad_record=SKIP,
     ):
         super().__init__(batch_size)
         if len(data_shape) != 3 or data_shape[0] != 3:
             raise ValueError(f"data_shape must be (3, height, width), not {data_shape}")
         self.data_shape = tuple(data_shape)
         self.records = RecordFile(path_imgrec)
-        self.images = image_records(self.records, images_filter)
+        self.skip_bad = on_bad_record == SKIP
+        self.images = image_records(self.records, images_filter, self.skip_bad)
+        self.bad_records = {}
         if len(self.images) < batch_size:
             raise UserError(
                 f"{path_imgrec} holds {len(self.images)} usable images, fewer than one batch of {batch_size}: lower "
@@ -65,6 +76,7 @@ class FaceImageIter(mx.io.DataIter):
         self.provide_data = [mx.io.DataDesc(data_name, (batch_size, *self.data_shape))]
         self.provide_label = [mx.io.DataDesc(label_name, (batch_size,))]
         self.workers = workers or processors()
+        self._memory = _Memory((batch_size, *self.data_shape))
         self._pool = ThreadPoolExecutor(self.workers, "decode")
         self.start(0, 0)
 
@@ -94,8 +106,7 @@ class FaceImageIter(mx.io.DataIter):
         if not self._ahead:
             raise StopIteration
         numbers, data, labels, parts = self._ahead.popleft()
-        for part in parts:
-            part.result()
+        self._await(parts)
         self._submit()
         self.batch += 1
         return mx.io.DataBatch(
@@ -109,9 +120,8 @@ class FaceImageIter(mx.io.DataIter):
 
     def read(self, numbers):
         """Images of the records with these numbers, without augmentation: NCHW float32, from all workers."""
-        data, _, parts = self._load(numbers)
-        for part in parts:
-            part.result()
+        data, _, parts = self._load(numbers, np.empty((len(numbers), *self.data_shape), np.float32))
+        self._await(parts)
         return data
 
     def close(self):
@@ -131,12 +141,11 @@ class FaceImageIter(mx.io.DataIter):
         numbers = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, self.epoch, batch])
         drawn = augment.draw(rng, self.batch_size, self.data_shape[1:])
-        self._ahead.append((numbers, *self._load(numbers, drawn)))
+        self._ahead.append((numbers, *self._load(numbers, self._memory.take(), drawn)))
         return True
 
-    def _load(self, numbers, drawn=None):
+    def _load(self, numbers, data, drawn=None):
         """Have the workers read records: images, labels, and the futures that have filled both when they are done."""
-        data = np.empty((len(numbers), *self.data_shape), np.float32)
         labels = np.empty(len(numbers), np.float32)
         parts = [
             self._pool.submit(self._fill, data, labels, numbers, drawn, range(part, len(numbers), self.workers))
@@ -144,10 +153,30 @@ class FaceImageIter(mx.io.DataIter):
         ]
         return data, labels, parts
 
+    def _await(self, parts):
+        """Wait for the workers, and note which bad records they found."""
+        for number, problem in chain.from_iterable(part.result() for part in parts):
+            if number not in self.bad_records:
+                self.bad_records[number] = problem
+                logging.warning("record skipped, number %d so far: %s", len(self.bad_records), problem)
+                self._check_share()
+
+    def _check_share(self):
+        if len(self.bad_records) > MOST_BAD * len(self.images):
+            raise UserError(
+                f"{self.records.path}: {len(self.bad_records)} of {len(self.images)} images cannot be used, more than "
+                f"{MOST_BAD:.0%}. Repair the set (insightface-check-set --repair). The first: "
+                f"{next(iter(self.bad_records.values()))}"
+            )
+
     def _fill(self, data, labels, numbers, drawn, which):
-        """Read, decode and augment (where something is drawn) images `which` of a batch into its memory."""
+        """Read, decode and augment (where something is drawn) images `which` of a batch into its memory.
+
+        Returns the bad records that were met, (number, problem).
+        """
+        bad = []
         for i in which:
-            image, labels[i] = self._read(int(numbers[i]))
+            image, labels[i] = self._read(int(numbers[i]), bad)
             for function in self.aug_list:
                 image = function(image)
             if drawn:
@@ -155,40 +184,57 @@ class FaceImageIter(mx.io.DataIter):
             data[i] = image.transpose(2, 0, 1)
             if self.mean is not None:
                 data[i] -= self.mean
+        return bad
 
-    def _read(self, number):
-        label, encoded = self.records.read(number)
-        if not 0 <= label[0] < (self.num_classes or np.inf):
-            raise UserError(
-                f"{self.records.path}: record {number} has class {label[0]:g}, but `property` says there are "
-                f"{self.num_classes} classes (0 to {self.num_classes} - 1): correct one of them"
+    def _read(self, number, bad):
+        """Image and class of a record, or of the first usable one that may stand in for it."""
+        for candidate in chain([number], self._stand_ins(number)):
+            image, label, problem = self._read_record(candidate)
+            if not problem:
+                return image, label
+            if not self.skip_bad:
+                raise UserError(problem)
+            bad.append((candidate, problem))
+        raise UserError(f"{self.records.path}: too many bad records around {number}; the first: {bad[0][1]}")
+
+    def _stand_ins(self, number):
+        """Yield the records next to one, nearest first, as many as may be bad and one more."""
+        place = int(np.searchsorted(self.images, number))
+        around = (place + side * step for step in range(1, len(self.images)) for side in (1, -1))
+        near = (int(self.images[other]) for other in around if 0 <= other < len(self.images))
+        yield from islice(near, int(MOST_BAD * len(self.images)) + 1)
+
+    def _read_record(self, number):
+        """Image, class and '', or two Nones and what is wrong with the record."""
+        try:
+            labels, encoded = self.records.read(number)
+        except UserError as error:
+            return None, None, str(error)
+        label = labels[0] if len(labels) else np.nan
+        if not 0 <= label < (self.num_classes or np.inf):
+            return (
+                None,
+                None,
+                (
+                    f"{self.records.path}: record {number} has class {label:g}, but `property` says there are "
+                    f"{self.num_classes} classes (0 to {self.num_classes} - 1): correct one of them"
+                ),
             )
         image = decode(encoded, self.data_shape[1:])
         if image is None:
-            raise UserError(f"{self.records.path}: record {number} is not an image that OpenCV can read")
-        return image, label[0]
+            return None, None, f"{self.records.path}: record {number} is not an image that OpenCV can read"
+        return image, label, ""
 
 
-def decode(encoded, image_size):
-    """Decode JPEG, PNG or another of OpenCV's formats to RGB, (height, width, 3) uint8; None where it is no image.
+class _Memory:
+    """Arrays of one shape, float32, used again when nobody holds them any more: new memory costs time."""
 
-    An image of another size is scaled to `image_size` on the short side and cropped around its centre.
-    """
-    if not len(encoded):
-        return None
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        return None
-    return fit(image, image_size)[:, :, ::-1]
+    def __init__(self, shape):
+        self._shape, self._free = shape, []
 
-
-def fit(image, image_size):
-    """Scale an image on its short side so that it covers `image_size` (height, width), and crop its centre."""
-    height, width = image_size
-    if image.shape[:2] == (height, width):
-        return image
-    scale = max(height / image.shape[0], width / image.shape[1])
-    scaled = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
-    image = cv2.resize(image, scaled, interpolation=cv2.INTER_CUBIC)  # as mx.image.resize_short has it
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
+    def take(self):
+        """An array whose content is arbitrary. Slices of it must not outlive it."""
+        own = self._free.pop() if self._free else np.empty(self._shape, np.float32)
+        lent = own.view()
+        weakref.finalize(lent, self._free.append, own).atexit = False
+        return lent

@@ -4,7 +4,8 @@ import pytest
 
 from insightface_mx.compat import mx
 from insightface_mx.errors import UserError
-from insightface_mx.image_iter import FaceImageIter, decode, fit
+from insightface_mx.decoding import decode, fit
+from insightface_mx.image_iter import FaceImageIter
 
 
 def open_iter(data_dir, **options):

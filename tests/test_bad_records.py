@@ -1,0 +1,168 @@
+"""Training sets with damaged records: which are skipped, what takes their place, and when it is too many."""
+
+import os
+import struct
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from insightface_mx.dataset import identity_ranges
+from insightface_mx.datasets.rec_writer import write_training_set
+from insightface_mx.errors import UserError
+from insightface_mx.image_iter import FaceImageIter
+from insightface_mx.recordio import RecordFile
+
+PEOPLE, PHOTOS = 40, 10
+IMAGES = PEOPLE * PHOTOS
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A set of 400 images whose pixels all have the value of the record's number, modulo 256."""
+    images = [np.full((8, 8, 3), number % 256, np.uint8) for number in range(1, IMAGES + 1)]
+    encoded = [cv2.imencode(".png", image)[1].tobytes() for image in images]
+    write_training_set(str(tmp_path), [encoded[i : i + PHOTOS] for i in range(0, IMAGES, PHOTOS)], (8, 8))
+    return str(tmp_path / "train.rec")
+
+
+def spoil(path, number, content, at=0):
+    """Overwrite bytes of a record from `at` on: 0 is its magic, 8 its header, 12 the label, 32 the payload."""
+    offsets = np.loadtxt(path.replace(".rec", ".idx"), dtype=np.int64)[:, 1]
+    with open(path, "r+b") as file:
+        file.seek(offsets[number] + at)
+        file.write(content)
+
+
+def spoil_in_four_ways(path):
+    """1 % of the images: a wrong magic, a length that reaches beyond the file, no class, no image."""
+    spoil(path, 5, b"junk")
+    spoil(path, 110, struct.pack("<I", (1 << 29) - 1), 4)
+    spoil(path, 111, struct.pack("<f", float("nan")), 12)
+    spoil(path, 400, b"no image", 32)
+    return {5, 110, 111, 400}
+
+
+def open_iter(path, **options):
+    return FaceImageIter(
+        **{"batch_size": 20, "data_shape": (3, 8, 8), "path_imgrec": path, "num_classes": PEOPLE, **options}
+    )
+
+
+def epochs(data, count=2):
+    batches = []
+    for _ in range(count):
+        batches += [(batch.data[0].asnumpy(), batch.label[0].asnumpy(), batch.index) for batch in data]
+        data.reset()
+    return batches
+
+
+def test_one_percent_is_skipped_counted_and_named_once(path, caplog):
+    bad = spoil_in_four_ways(path)
+    data = open_iter(path)
+    batches = epochs(data)
+    assert len(batches) == 2 * IMAGES // 20
+    assert set(data.bad_records) == bad
+    for number, words in {5: "no valid record 5", 110: "record 110", 111: "class nan", 400: "not an image"}.items():
+        assert words in data.bad_records[number]
+        assert sum(data.bad_records[number] in message for message in caplog.messages) == 1
+    assert "number 4 so far" in caplog.text
+
+
+def test_stand_ins_are_neighbours_with_their_own_class(path):
+    bad = spoil_in_four_ways(path)
+    shown = {}
+    for images, labels, numbers in epochs(open_iter(path), 1):
+        for image, label, number in zip(images, labels, numbers.tolist()):
+            assert image.min() == image.max()
+            shown[number] = int(image[0, 0, 0]), int(label)
+    for number, (value, label) in shown.items():
+        stand_in = {5: 6, 110: 109, 111: 112, 400: 399}.get(number, number)
+        assert (value, label) == (stand_in % 256, (stand_in - 1) // PHOTOS)
+    assert len(bad & set(shown)) == 4
+
+
+def test_the_same_whatever_the_workers_and_from_the_middle(path):
+    spoil_in_four_ways(path)
+    options = {"shuffle": True, "rand_mirror": True, "color_jittering": 1, "cutoff": 3, "seed": 2}
+    one = epochs(open_iter(path, workers=1, **options))
+    three = epochs(open_iter(path, workers=3, **options))
+    middle = open_iter(path, **options)
+    middle.start(0, 7)
+    for first, others in ((one, three), (one[7:20], list(epochs(middle, 1)))):
+        assert len(first) == len(others)
+        assert all(np.array_equal(a, b) for x, y in zip(first, others) for a, b in zip(x, y))
+
+
+def test_more_than_one_percent_stops(path):
+    spoil_in_four_ways(path)
+    spoil(path, 200, b"no image", 32)
+    with pytest.raises(UserError, match=r"5 of 400 images cannot be used, more than 1%.*--repair.*record"):
+        epochs(open_iter(path))
+
+
+def test_stop(path):
+    spoil(path, 30, b"no image", 32)
+    with pytest.raises(UserError, match="record 30 is not an image"):
+        epochs(open_iter(path, on_bad_record="stop"))
+
+
+def test_many_neighbours_are_bad(path):
+    for number in range(50, 60):
+        spoil(path, number, b"no image", 32)
+    data = open_iter(path, batch_size=1)
+    data.start(0, 54)
+    with pytest.raises(UserError, match="too many bad records around 55"):
+        data.next()
+
+
+def test_a_damaged_identity_record_costs_its_identity(tmp_path, caplog):
+    encoded = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    write_training_set(str(tmp_path), [[encoded] * 2] * 100, (8, 8))
+    path = str(tmp_path / "train.rec")
+    spoil(path, 201 + 3, struct.pack("<f", 1e9), 32)
+    data = open_iter(path, num_classes=100)
+    assert len(data.images) == 198
+    assert not {7, 8} & set(data.images.tolist())
+    assert "an identity is left out" in caplog.text
+    assert "record 204 names" in caplog.text
+    with pytest.raises(UserError, match="record 204 names"):
+        open_iter(path, on_bad_record="stop")
+    spoil(path, 201 + 50, b"junk")
+    with pytest.raises(UserError, match="record 204 names"):
+        identity_ranges(RecordFile(path), skip_bad=True)
+
+
+def test_a_damaged_jpeg_is_bad_with_and_without_simplejpeg(monkeypatch):
+    from insightface_mx import decoding
+
+    image = cv2.GaussianBlur(np.random.RandomState(0).randint(0, 256, (40, 40, 3)).astype(np.uint8), (5, 5), 0)
+    for settings in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]):
+        encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95, *settings])[1].tobytes()
+        shown = []
+        for package in (decoding.simplejpeg, None):
+            monkeypatch.setattr(decoding, "simplejpeg", package)
+            shown.append(decoding.decode(encoded, (40, 40)))
+            for length in (0, 2, 100, len(encoded) // 2):
+                assert decoding.decode(encoded[:length], (40, 40)) is None
+        monkeypatch.undo()
+        assert np.array_equal(*shown)
+
+
+def test_memory_is_used_again_once_nobody_holds_it(path):
+    data = open_iter(path, batch_size=5)
+    kept = data.next()
+    before = kept.data[0].asnumpy()
+    addresses = set()
+    for _ in range(40):
+        addresses.add(data.next().data[0].asnumpy().ctypes.data)
+    assert np.array_equal(kept.data[0].asnumpy(), before)
+    data.reset()
+    for _ in range(3):
+        for _ in data:
+            pass
+        data.reset()
+    assert len(data._memory._free) <= 8
+    assert sys.getsizeof(data._memory._free) < 1000
+    assert os.path.exists(path)
