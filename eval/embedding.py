@@ -49,7 +49,7 @@ def load_model(prefix, epoch, ctx, batch_size, image_size):
     if OUTPUT not in symbol.get_internals().list_outputs():
         raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
     embedding = symbol.get_internals()[OUTPUT]
-    _check_fit(embedding, {**arg_params, **aux_params}, image_size, checkpoint.params_path(prefix, epoch))
+    check_fit(embedding, {**arg_params, **aux_params}, image_size, checkpoint.params_path(prefix, epoch))
     model = bind(embedding, ctx, batch_size, image_size)
     flushed = denormals.flush({**arg_params, **aux_params})
     if flushed:
@@ -139,7 +139,8 @@ def _accuracy(embeddings, issame, nfolds):
     return np.mean(accuracy), np.std(accuracy)
 
 
-def _check_fit(embedding, params, image_size, path):
+def check_fit(embedding, params, image_size, path):
+    """Raise UserError, naming `path`, where a symbol takes no images of image_size or has not these params."""
     misfit = f"{path} does not fit its symbol and --image-size {','.join(map(str, image_size))}"
     try:
         arguments, _, auxiliary = embedding.infer_shape(data=(1, 3, *image_size))

@@ -1,6 +1,7 @@
 """What a command says when it cannot go on: exit status 2 and a line or two, never a traceback."""
 
 import contextlib
+import importlib.util
 import sys
 
 
@@ -16,3 +17,10 @@ def exit_on_user_error():
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
+
+
+def require(extra, *packages):
+    """Raise UserError where one of the packages that the package's extra `extra` brings is not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} must be installed for this: pip install 'insightface-mx[{extra}]'")
