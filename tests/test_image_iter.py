@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from insightface_mx.compat import mx
-from insightface_mx.errors import UserError
 from insightface_mx.decoding import decode, fit
+from insightface_mx.errors import UserError
 from insightface_mx.image_iter import FaceImageIter
 
 
