@@ -29,10 +29,12 @@ ORIGINAL = "the original's NDArrays"
 def made_up_faces(count):
     """JPEGs of smooth noise, about as large as those of faces (4 to 5 kB)."""
     draw = np.random.RandomState(0)
-    images = [cv2.GaussianBlur(draw.randint(0, 256, (SIZE, SIZE, 3)).astype(np.uint8), (0, 0), 2.5) for _ in range(64)]
-    images = [cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX) for image in images]
-    encoded = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for image in images]
-    return [encoded[number % len(encoded)] for number in range(count)]
+    encoded = []
+    for _ in range(count):
+        image = cv2.GaussianBlur(draw.randint(0, 256, (SIZE, SIZE, 3)).astype(np.uint8), (0, 0), 2.5)
+        image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+        encoded.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    return encoded
 
 
 def write_plain_list(folder, encoded):

@@ -10,7 +10,7 @@ from insightface_mx.errors import UserError
 # batch and the data are compared as the facts that they stand for.
 FREE = frozenset(
     "data_dir per_batch_size seed target prefix ckpt verbose max_steps end_epoch ctx workers tensorboard keep "
-    "save_every resume override on_nan".split()
+    "save_every resume override on_nan on_bad_record memory_report".split()
 )
 
 

@@ -33,6 +33,12 @@ def _add_data(to):
     )
     group.add_argument("--images-filter", type=int, default=0, help="leave out identities with fewer images")
     group.add_argument(
+        "--on-bad-record",
+        default="skip",
+        choices=("skip", "stop"),
+        help="a record that cannot be used: take the nearest good one, as long as few are bad, or stop",
+    )
+    group.add_argument(
         "--target",
         default="lfw,cfp_fp,agedb_30",
         help="verification sets NAME.bin in the data folder; missing: skipped",

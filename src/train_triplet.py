@@ -119,7 +119,7 @@ class Bags:
 
     def __init__(self, data, embed, args):
         self._data, self._embed, self._args = data, embed, args
-        self._groups = identities(data.records, args.images_filter)
+        self._groups = identities(data.records, args.images_filter, data.skip_bad)
         self._seed, self._triplets = args.seed, None
 
     @property
@@ -195,13 +195,14 @@ def find_triplets(groups, embed, args, rng, wanted):
     return None
 
 
-def identities(records, images_filter):
+def identities(records, images_filter, skip_bad=False):
     """A list with an array of record numbers for every identity of at least `images_filter` images.
 
-    A file that is a plain list of images names no identities: there, equal labels make one.
+    A file that is a plain list of images names no identities: there, equal labels make one. skip_bad: see
+    `identity_ranges`.
     """
     if records.has_label_array(0):
-        groups = [np.arange(first, last) for first, last in identity_ranges(records)]
+        groups = [np.arange(first, last) for first, last in identity_ranges(records, skip_bad)]
     else:
         numbers = np.array(records.keys())
         labels = np.array([records.read(number)[0][0] for number in numbers.tolist()])

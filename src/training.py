@@ -67,6 +67,7 @@ def open_data(args, batch_size, classes=None):
         cutoff=args.cutoff,
         color_jittering=args.color,
         images_filter=args.images_filter,
+        on_bad_record=args.on_bad_record,
         num_classes=classes,
         seed=args.seed,
         workers=args.workers,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from insightface_mx.dataset import identity_ranges, read_property
-from insightface_mx.datasets import build, orl, prepare, sources, spool, workers
+from insightface_mx.datasets import build, orl, prepare, rec_writer, sources, spool, workers
 from insightface_mx.errors import UserError
 from insightface_mx.recordio import RecordFile
 from insightface_mx.verification_bin import read_bin
@@ -292,8 +292,6 @@ def test_other_photos_or_options_start_anew(folder, tmp_path, capsys):
 
 def test_a_half_written_set_is_none(folder, tmp_path, monkeypatch):
     """Whatever write fails, there is no property; the next run completes the set."""
-    from insightface_mx.datasets import rec_writer
-
     run(folder, tmp_path / "whole")
     replacing = rec_writer.replacing
     for failing in ("train.lst", "train.rec", "train.idx"):
@@ -311,6 +309,14 @@ def test_a_half_written_set_is_none(folder, tmp_path, monkeypatch):
     monkeypatch.undo()
     run(folder, tmp_path / "set")
     assert digests(tmp_path / "set") == digests(tmp_path / "whole")
+
+
+def test_a_set_that_is_being_replaced_is_none(folder, tmp_path, monkeypatch):
+    run(folder, tmp_path / "set")
+    monkeypatch.setattr(rec_writer.mx.recordio, "MXIndexedRecordIO", None)
+    with pytest.raises(TypeError):
+        rec_writer.write_training_set(str(tmp_path / "set"), [[picture(1)]], (112, 112))
+    assert not (tmp_path / "set" / "property").exists()
 
 
 def test_several_processes_give_the_same_set(folder, tmp_path, monkeypatch):

@@ -206,6 +206,14 @@ def test_offsets_are_found_in_a_damaged_file(whole):
     assert find_offsets(path).tolist() == expected[:9] + expected[10:]
 
 
+def test_a_magic_number_that_is_not_aligned_begins_no_record(tmp_path):
+    magic = struct.pack("<II", 0xCED7230A, 8)
+    folder = write(tmp_path / "data", [[b"abcd" * 3, b"a" + magic + b"bcd" * 4, b"abcd"]])
+    expected = offsets(folder).tolist()
+    spoil(folder, 2, b"junk", 0)
+    assert find_offsets(str(folder / "train.rec")).tolist() == expected[:2] + expected[3:]
+
+
 def test_what_the_user_can_mend(whole, tmp_path, capsys):
     for argv, words in {
         (tmp_path / "none",): "does not exist",

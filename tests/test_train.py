@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import photo
 
 from insightface_mx import checkpoint, options, train_softmax, training_state
 from insightface_mx.compat import mx
+from insightface_mx.datasets.rec_writer import write_training_set
 from insightface_mx.eval import verification
 
 SMALL = (
@@ -372,3 +374,15 @@ def test_cuda_visible_devices(monkeypatch, capsys, data_dir, tmp_path):
         assert capsys.readouterr().out.count("training on the CPU") == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     assert "CUDA_VISIBLE_DEVICES=7" in error_of(capsys, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m")
+
+
+def test_one_percent_of_damaged_records(tmp_path, capsys):
+    photos = [[photo(person, number) for number in range(25)] for person in range(4)]
+    photos[1][3] = b"no image"
+    write_training_set(str(tmp_path), photos, (32, 32))
+    run(tmp_path, tmp_path / "m", "--end-epoch", "1", "--per-batch-size", "20", "--ckpt", "2")
+    assert checkpoint.epochs(str(tmp_path / "m")) == [1]
+    assert "record 29" in (tmp_path / "m.log").read_text()
+    stop = ["--on-bad-record", "stop", "--end-epoch", "1", "--per-batch-size", "20"]
+    error = error_of(capsys, *SMALL, "--data-dir", tmp_path, "--prefix", tmp_path / "n", *stop)
+    assert "record 29 " in error
