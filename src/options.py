@@ -91,6 +91,11 @@ def add_softmax_loss(to):
     group.add_argument("--fc7-lr-mult", type=float, default=1.0, help="learning rate multiplier of the class weights")
     group.add_argument("--fc7-no-bias", action="store_true", help="softmax (loss type 0) without bias")
     group.add_argument("--ce-loss", action="store_true", help="show the cross-entropy as the metric lossvalue")
+    to.add_argument(
+        "--memory-report",
+        action="store_true",
+        help="say first what memory a training step takes, in MiB, and the largest batch and class count that fit",
+    )
     group.add_argument(
         "--pretrained-fc7",
         default="fresh",

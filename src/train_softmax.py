@@ -5,7 +5,7 @@
 Ctrl-C saves and says where; --resume goes on from there, or from where a killed run last saved.
 """
 
-from insightface_mx import losses, options
+from insightface_mx import losses, memory_report, options
 from insightface_mx.callback import TestAndSave
 from insightface_mx.compat import mx
 from insightface_mx.contradictions import agreed_facts
@@ -42,6 +42,8 @@ def train(args):
     embedding = build_network(args)
     data = open_data(args, batch_size, classes)
     facts = agreed_facts(args, "train_softmax", data, contexts, saved)
+    if args.memory_report:
+        memory_report.report(args, embedding, classes, contexts)
     symbol = losses.training_symbol(embedding, classes, args)
     strict = args.pretrained_fc7 == "strict"
     model = build_model(symbol, args, contexts, data, saved, data.provide_label, losses.state_names(args), strict)
