@@ -39,7 +39,7 @@ def apply(image, drawn, rand_mirror=False, cutoff=0, color=0):
     cutoff: with probability 1/2, set a square of this many pixels a side at a random centre to 128.
     """
     if rand_mirror and drawn.mirror:
-        image = image[:, ::-1]
+        image = cv2.flip(image, 1)
     if color > 1 and drawn.quality:
         image = compress(image, drawn.quality)
     if color > 0:

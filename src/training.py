@@ -7,7 +7,7 @@ import secrets
 
 import numpy as np
 
-from insightface_mx import cpu_rewrite, heap, module_state, nan_guard, options, pretrained, schedule, symbols
+from insightface_mx import cpu_rewrite, module_state, nan_guard, options, pretrained, schedule, symbols
 from insightface_mx.callback import NEVER
 from insightface_mx.compat import mx
 from insightface_mx.errors import UserError, exit_on_user_error
@@ -21,7 +21,6 @@ from insightface_mx.symbols.variants import DEFAULTS
 def run_command(train, parser, argv):
     """Run train(options), which returns the signal that ended it early or None; status 2 for what the user can mend."""
     args = parser.parse_args(argv)
-    heap.return_large_blocks()
     with exit_on_user_error():
         check_run_options(args)
         start_logging(args.prefix)
