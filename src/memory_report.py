@@ -20,8 +20,8 @@ MIB = 2**20
 _BATCHES = (4, 16)  # that the network is bound at
 _HEAD_BATCHES, _HEAD_CLASSES = (64, 1024), 16384  # large beside the whole MiB that MXNet reports in
 
-# oneDNN's layouts, scratch memory and the holes it leaves in the heap, as shares of other sizes: a compromise that tells
-# the peak of y1 up to 15 % too low and that of r50 and r100 up to 15 % too high
+# oneDNN's layouts, scratch memory and the holes it leaves in the heap, as shares of other sizes: a compromise that
+# tells the peak of y1 up to 15 % too low and that of r50 and r100 up to 15 % too high
 _OF_ACTIVATIONS, _OF_NETWORK, _OF_CLASS_WEIGHTS = 1.2, 1.5, 1.0
 _KVSTORE_COPIES = 2  # with several contexts: the parameters, and the sum of their gradients
 
@@ -84,7 +84,9 @@ class Demand:
             "moving averages": self._averages,
             "activations and their gradients": activations,
             "head, without class weights": self._head(images) * classes / _HEAD_CLASSES,
-            "oneDNN and the heap (about)": _OF_ACTIVATIONS * activations + _OF_NETWORK * network + _OF_CLASS_WEIGHTS * head,
+            "oneDNN and the heap (about)": _OF_ACTIVATIONS * activations
+            + _OF_NETWORK * network
+            + _OF_CLASS_WEIGHTS * head,
         }
 
     def total(self, images, classes):
