@@ -7,13 +7,13 @@ of steps (forward and backward) taken in turn.
 """
 
 import argparse
-import re
 import statistics
 import sys
 import time
 
 from insightface_mx import losses, options
 from insightface_mx.compat import mx
+from insightface_mx.memory_report import planned
 
 COLUMNS = "{:>8} {:>10} {:>26} {:>8} {:>8} {:>9}\n"
 
@@ -47,10 +47,6 @@ def _used(symbol, arrays):
     return {name: arrays[name] for name in symbol.list_arguments()}
 
 
-def planned_mib(executor):
-    return int(re.search(r"Total (\d+) MB allocated", executor.debug_str()).group(1))
-
-
 def step_seconds(executors, steps):
     """Median seconds of a step of each executor."""
     seconds = {name: [] for name in executors}
@@ -81,7 +77,7 @@ def main():
         for name, executor in executors.items():
             array = f"{args.batch * num_classes * 4 / 2**20:.1f}"
             ratio = f"{seconds[name] / seconds['saved, one-hot']:.2f}"
-            row = num_classes, name, array, planned_mib(executor), f"{1000 * seconds[name]:.1f}", ratio
+            row = num_classes, name, array, planned(executor) >> 20, f"{1000 * seconds[name]:.1f}", ratio
             sys.stdout.write(COLUMNS.format(*row))
 
 
