@@ -17,6 +17,7 @@ from itertools import groupby
 
 import numpy as np
 
+from insightface_mx.arguments import Help, positive
 from insightface_mx.checkpoint import saving
 from insightface_mx.datasets import command, hold_out, sources
 from insightface_mx.datasets.rec_writer import Images, refuse_existing, write_lst, write_training_set
@@ -78,16 +79,16 @@ def _rows(photos, groups):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=command.Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("source", help="folder, or .lst, .csv or .rec file")
     parser.add_argument("--output", required=True, help="folder to write, a new one")
     parser.add_argument("--root", help="folder that a list's paths start from (default: the list's own)")
     parser.add_argument("--flat", action="store_true", help="every photo in the folder SOURCE is another person")
-    parser.add_argument("--min-images", type=command.positive, default=1, help="leave out people with fewer photos")
+    parser.add_argument("--min-images", type=positive, default=1, help="leave out people with fewer photos")
     group = parser.add_argument_group("verification set")
-    group.add_argument("--hold-out", type=command.positive, metavar="N", help="hold N people out of training for it")
+    group.add_argument("--hold-out", type=positive, metavar="N", help="hold N people out of training for it")
     group.add_argument("--hold-out-name", default="holdout", help="its name: NAME.bin, and NAME.csv with its pairs")
-    group.add_argument("--pairs", type=command.positive, default=6000, help="pairs at the most, half of one person")
+    group.add_argument("--pairs", type=positive, default=6000, help="pairs at the most, half of one person")
     group.add_argument("--seed", type=int, default=1, help="chooses people and pairs")
     command.add_face_options(parser)
     with command.running():

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
+from insightface_mx.arguments import Help
 from insightface_mx.compat import processors
 from insightface_mx.dataset import read_property
 from insightface_mx.datasets import command
@@ -217,7 +218,7 @@ def check(args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=command.Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("data_dir", help="folder with train.rec, train.idx and property")
     parser.add_argument("--verification", nargs="+", default=[], metavar="BIN", help="more verification sets")
     parser.add_argument("--repair", metavar="FOLDER", help="write a good copy there, a new folder")

@@ -1,6 +1,5 @@
 """What the data set commands share: their options, their messages and how they end."""
 
-import argparse
 import contextlib
 import csv
 import logging
@@ -8,6 +7,7 @@ import os
 import sys
 from collections import Counter
 
+from insightface_mx.arguments import positive
 from insightface_mx.checkpoint import replacing, saving
 from insightface_mx.compat import processors
 from insightface_mx.datasets import sources
@@ -15,20 +15,6 @@ from insightface_mx.datasets.prepare import Settings
 from insightface_mx.errors import UserError, exit_on_user_error
 
 MOST_SHOWN = 10  # reasons in a summary
-
-
-class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's lines, and shows defaults that say something."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default in ("", None, False) else super()._get_help_string(action)
-
-
-def positive(text):
-    """An argparse type: a whole number from 1."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
 
 
 def add_face_options(parser):

@@ -14,6 +14,7 @@ import os
 
 import numpy as np
 
+from insightface_mx.arguments import Help, positive
 from insightface_mx.datasets import command
 from insightface_mx.datasets.embedded import Embedder
 from insightface_mx.datasets.rec_writer import Images, refuse_existing, write_training_set
@@ -95,12 +96,10 @@ def _write(output, images, data, dropped):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=command.Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for function, name in ((merge, "merge"), (filter_by_count, "filter"), (clean, "clean"), (exclude, "exclude")):
-        one = commands.add_parser(
-            name, help=function.__doc__, description=function.__doc__, formatter_class=command.Help
-        )
+        one = commands.add_parser(name, help=function.__doc__, description=function.__doc__, formatter_class=Help)
         one.set_defaults(function=function)
         one.add_argument("--output", required=True, help="folder to write, a new one")
         if function is merge:
@@ -113,10 +112,8 @@ def _parser():
             )
             one.add_argument("--ctx", default="", help=HELP)
     choices = commands.choices
-    choices["filter"].add_argument("--min-images", type=command.positive, default=1, help="images of a person")
-    choices["filter"].add_argument(
-        "--max-images", type=command.positive, help="of a person with more: the first so many"
-    )
+    choices["filter"].add_argument("--min-images", type=positive, default=1, help="images of a person")
+    choices["filter"].add_argument("--max-images", type=positive, help="of a person with more: the first so many")
     choices["clean"].add_argument("--min-cosine", type=float, required=True, help="to the centre, -1 to 1")
     choices["exclude"].add_argument("--max-cosine", type=float, required=True, help="to the nearest image, -1 to 1")
     choices["exclude"].add_argument(

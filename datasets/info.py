@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 
+from insightface_mx.arguments import Help
 from insightface_mx.checkpoint import saving
 from insightface_mx.datasets import command
 from insightface_mx.datasets.training_set import TrainingSet, verification_sets
@@ -70,7 +71,7 @@ def plot(counts, path):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=command.Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("data_dir", help="folder with train.rec, train.idx and property")
     parser.add_argument("--plot", metavar="PNG", help="draw how many people have how many images")
     args = parser.parse_args(argv)

@@ -12,6 +12,7 @@ import argparse
 import logging
 import os
 
+from insightface_mx.arguments import Help
 from insightface_mx.checkpoint import saving
 from insightface_mx.datasets import command, pair_lists
 from insightface_mx.datasets.sources import Photo
@@ -54,7 +55,7 @@ def make(args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=command.Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--format", choices=("lfw", "cfp-ff", "cfp-fp", "plain"), default="plain", help="the list's")
     parser.add_argument("--list", required=True, help="file with the pairs; for CFP its folder Protocol")
     parser.add_argument("--root", help="folder that the photos' paths start from (default: the list's own)")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
+from insightface_mx.arguments import Help
 from insightface_mx.checkpoint import saving
 from insightface_mx.compat import processors
 from insightface_mx.datasets import command
@@ -60,7 +61,7 @@ def _write(data, output, label, number):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=command.Help)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("data_dir", help="folder with train.rec, train.idx and property")
     parser.add_argument("--output", required=True, help="folder to write, a new one")
     args = parser.parse_args(argv)

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from insightface_mx import checkpoint
+from insightface_mx.arguments import positive
 from insightface_mx.checkpoint import replacing, save_text, saving
 from insightface_mx.compat import processors
 from insightface_mx.decoding import fit
@@ -185,13 +186,6 @@ def parser():
     add("--flip", action="store_true", help="embeddings of image plus mirror image, as in verification.py")
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help="images at a time (default: %(default)s)")
     return result
-
-
-def positive(text):
-    """A whole number above 0."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
 
 
 def main(argv=None):

@@ -3,19 +3,13 @@
 import argparse
 
 from insightface_mx import devices, nan_guard, schedule
+from insightface_mx.arguments import Help
 from insightface_mx.errors import UserError
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's lines, and shows defaults that say something."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default in ("", None, False) else super()._get_help_string(action)
 
 
 def parser(description):
     """A parser with the options of every training command."""
-    result = argparse.ArgumentParser(description=description, formatter_class=_Help)
+    result = argparse.ArgumentParser(description=description, formatter_class=Help)
     for add in (_add_data, _add_network, _add_optimiser, _add_run):
         add(result)
     return result
