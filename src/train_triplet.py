@@ -33,7 +33,7 @@ from insightface_mx.training import (
     set_seed,
 )
 from insightface_mx.training_figures import TrainingFigures
-from insightface_mx.training_run import Run, find_saved
+from insightface_mx.training_run import Batches, Run, find_saved
 
 _BAGS = 20  # that may be searched for the triplets of one batch
 
@@ -108,27 +108,20 @@ def build_embed(model, embedding, data, contexts):
     return embed
 
 
-class Bags:
+class Bags(Batches):
     """Batches of triplets, bag after bag, until --end-epoch or until bags hold no triplets any more; see `Run`.
 
-    data: the FaceImageIter to read them with. embed: function from record numbers to unit embeddings. Attributes:
-    epoch, the bag's number, and batch, the number of batches that were taken from it.
+    data: the FaceImageIter to read them with. embed: function from record numbers to unit embeddings. An
+    epoch is a bag.
     """
 
     batches_left = None  # the last bag shows itself only when it is searched
 
     def __init__(self, data, embed, args):
-        self._data, self._embed, self._args = data, embed, args
+        super().__init__(data)
+        self._embed, self._args = embed, args
         self._groups = identities(data.records, args.images_filter, data.skip_bad)
         self._seed, self._triplets = args.seed, None
-
-    @property
-    def epoch(self):
-        return self._data.epoch
-
-    @property
-    def batch(self):
-        return self._data.batch
 
     def next(self):
         """The next batch, of the next bag where this one has ended; None at the end of the run.

@@ -157,14 +157,11 @@ class Run:
         return int(np.random.SeedSequence([self._args.seed, self._rewinds]).generate_state(1)[0])
 
 
-class Epochs:
-    """Batches of a FaceImageIter, epoch after epoch.
+class Batches:
+    """Where a run is in the batches of its FaceImageIter `data`."""
 
-    epochs: after how many the run ends. Attributes: epoch, and batch, the number of batches that were taken from it.
-    """
-
-    def __init__(self, data, epochs):
-        self._data, self._epochs = data, epochs
+    def __init__(self, data):
+        self._data = data
 
     @property
     def epoch(self):
@@ -172,7 +169,19 @@ class Epochs:
 
     @property
     def batch(self):
+        """Number of batches that were taken from the epoch."""
         return self._data.batch
+
+
+class Epochs(Batches):
+    """Batches of a FaceImageIter, epoch after epoch.
+
+    epochs: after how many the run ends.
+    """
+
+    def __init__(self, data, epochs):
+        super().__init__(data)
+        self._epochs = epochs
 
     @property
     def batches_left(self):
