@@ -26,7 +26,7 @@ from insightface_mx.compat import mx
 from insightface_mx.deploy import iresnet, onnx_check, onnx_file, onnx_layers
 from insightface_mx.deploy.onnx_graph import from_symbol
 from insightface_mx.errors import UserError, exit_on_user_error
-from insightface_mx.eval.embedding import OUTPUT, check_fit
+from insightface_mx.eval.embedding import check_fit, embedding_of
 
 COSINE = "cosine"  # the output of --head
 
@@ -46,16 +46,12 @@ def load_network(model, image_size, head=False):
     """
     prefix, epoch = checkpoint.parse(model)
     symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    internals = symbol.get_internals()
-    if OUTPUT not in internals.list_outputs():
-        raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
+    embedding = embedding_of(symbol, prefix)
     arrays = {**arg_params, **aux_params}
-    check_fit(internals[OUTPUT], arrays, image_size, checkpoint.params_path(prefix, epoch))
-    flushed = denormals.flush(arrays)
-    if flushed:
-        logging.info("%d numbers under %g taken as 0, for speed", flushed, denormals.THRESHOLD)
+    check_fit(embedding, arrays, image_size, checkpoint.params_path(prefix, epoch))
+    denormals.flush(arrays)
     params = {name: array.asnumpy().astype(np.float32) for name, array in arrays.items()}
-    network = Network(internals[OUTPUT], params)
+    network = Network(embedding, params)
     return _with_head(network, checkpoint.params_path(prefix, epoch)) if head else network
 
 

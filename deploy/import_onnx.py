@@ -67,9 +67,7 @@ def find_scaling(graph):
 def without_denormals(params):
     """Parameters as NDArrays, with 0 for what is too near to it."""
     params = {name: mx.nd.array(value) for name, value in params.items()}
-    flushed = denormals.flush(params)
-    if flushed:
-        logging.info("%d numbers under %g taken as 0, for speed", flushed, denormals.THRESHOLD)
+    denormals.flush(params)
     return params
 
 

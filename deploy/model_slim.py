@@ -8,7 +8,7 @@ import os
 
 from insightface_mx import checkpoint
 from insightface_mx.errors import UserError, exit_on_user_error
-from insightface_mx.eval.embedding import OUTPUT
+from insightface_mx.eval.embedding import embedding_of
 
 
 def slim(prefix, epoch):
@@ -17,10 +17,7 @@ def slim(prefix, epoch):
     UserError: a checkpoint that is missing or damaged, has no embedding or lacks some of its weights.
     """
     symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    internals = symbol.get_internals()
-    if OUTPUT not in internals.list_outputs():
-        raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
-    embedding = internals[OUTPUT]
+    embedding = embedding_of(symbol, prefix)
     arguments = [name for name in embedding.list_arguments() if name != "data"]
     path = checkpoint.params_path(prefix, epoch)
     kept = [

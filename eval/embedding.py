@@ -1,7 +1,6 @@
 """From a verification set and a network to embeddings and their accuracy; training and verification.py share it."""
 
 import hashlib
-import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -46,16 +45,20 @@ def load_model(prefix, epoch, ctx, batch_size, image_size):
     Raises UserError naming the file that is missing, has no embedding, or does not fit the images.
     """
     symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    if OUTPUT not in symbol.get_internals().list_outputs():
-        raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
-    embedding = symbol.get_internals()[OUTPUT]
+    embedding = embedding_of(symbol, prefix)
     check_fit(embedding, {**arg_params, **aux_params}, image_size, checkpoint.params_path(prefix, epoch))
     model = bind(embedding, ctx, batch_size, image_size)
-    flushed = denormals.flush({**arg_params, **aux_params})
-    if flushed:
-        logging.info("%d numbers under %g taken as 0, for speed", flushed, denormals.THRESHOLD)
+    denormals.flush({**arg_params, **aux_params})
     model.set_params(arg_params, aux_params, allow_extra=True)
     return model
+
+
+def embedding_of(symbol, prefix):
+    """The part of a checkpoint's symbol up to the embedding. Raises UserError, naming its file, where it has none."""
+    internals = symbol.get_internals()
+    if OUTPUT not in internals.list_outputs():
+        raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
+    return internals[OUTPUT]
 
 
 def bind(embedding, ctx, batch_size, image_size):
