@@ -2,12 +2,11 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import small_network
+from old_client import install
 
 from insightface_mx import checkpoint
 from insightface_mx.compat import mx
@@ -71,9 +70,7 @@ def test_checkpoints_that_cannot_be_slimmed(tmp_path, model, capsys):
 
 def test_the_client_of_2019_takes_it(model, tmp_path):
     """FaceRecognition of the PyPI package insightface 0.1.5, without what else that package needs."""
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path)]
-    done = subprocess.run([*install, "insightface==0.1.5"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    install("insightface==0.1.5", tmp_path)
     path = tmp_path / "insightface" / "model_zoo" / "face_recognition.py"
     spec = importlib.util.spec_from_file_location("face_recognition_of_2019", path)
     client = importlib.util.module_from_spec(spec)
