@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from insightface_mx.compat import mx
+from insightface_mx.datasets.rec_writer import write_training_set
 from insightface_mx.decoding import decode, fit
 from insightface_mx.errors import UserError
 from insightface_mx.image_iter import FaceImageIter
@@ -80,6 +81,14 @@ def test_mean_and_aug_list(data_dir):
     shifted = epoch(open_iter(data_dir, mean=[1, 2, 3], aug_list=[lambda image: image[::-1]]))
     expected = plain[0][0][:, :, ::-1] - np.float32([1, 2, 3]).reshape(3, 1, 1)
     assert np.array_equal(shifted[0][0], expected)
+
+
+def test_functions_of_aug_list_may_keep_their_images(tmp_path):
+    shades = [np.full((32, 32, 3), shade, np.uint8) for shade in range(0, 250, 10)]
+    write_training_set(str(tmp_path), [[cv2.imencode(".jpg", image)[1].tobytes()] for image in shades], (32, 32))
+    kept = []
+    epoch(open_iter(tmp_path, workers=1, aug_list=[lambda image: kept.append(image) or image]))
+    assert np.array_equal(kept, shades)
 
 
 def test_label_outside_property(data_dir):
