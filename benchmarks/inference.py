@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 from interleaved import measure, print_headings, print_machine, print_rows
-from modules import SIZE, images, prepare
+from modules import SIZE, images, plain_inference, prepare
 
 from insightface_mx import symbols
 from insightface_mx.compat import mx
@@ -18,9 +18,7 @@ from insightface_mx.eval import embedding
 def subjects(network, batch):
     """Dict name -> function that takes a batch of images to its embeddings; ValueError where these differ."""
     symbol = symbols.get_symbol(network, 512)
-    plain = mx.mod.Module(symbol, label_names=None)
-    plain.bind([("data", (batch, 3, *SIZE))], for_training=False)
-    plain.init_params(symbols.get_initializer(network))
+    plain = plain_inference(network, symbol, batch)
     fast = embedding.bind(symbol, mx.cpu(), batch, SIZE)
     fast.set_params(*plain.get_params())
     data = mx.io.DataBatch([mx.nd.array(images(batch))])

@@ -21,6 +21,14 @@ def images(batch):
     return np.random.RandomState(0).randint(0, 256, (batch, 3, *SIZE)).astype(np.float32)
 
 
+def plain_inference(network, symbol, batch):
+    """A Module of the plain graph of a network's symbol, for inference, with random weights."""
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind([("data", (batch, 3, *SIZE))], for_training=False)
+    module.init_params(symbols.get_initializer(network))
+    return module
+
+
 def training_module(network, batch, classes, fast):
     """A Module with ArcFace and SGD, and the made-up batch to train on; fast: in the graph for CPUs."""
     parser = options.parser(None)

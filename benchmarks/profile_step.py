@@ -12,7 +12,7 @@ import os
 import time
 
 from interleaved import print_headings, print_machine
-from modules import SIZE, images, prepare, step_of, training_module
+from modules import SIZE, images, plain_inference, prepare, step_of, training_module
 
 from insightface_mx import symbols
 from insightface_mx.compat import mx
@@ -21,8 +21,9 @@ from insightface_mx.eval import embedding
 
 def inference_pass(network, batch):
     """A function that takes a batch through a network with random weights, and awaits the embeddings."""
-    module = embedding.bind(symbols.get_symbol(network, 512), mx.cpu(), batch, SIZE)
-    module.init_params(symbols.get_initializer(network))
+    symbol = symbols.get_symbol(network, 512)
+    module = embedding.bind(symbol, mx.cpu(), batch, SIZE)
+    module.set_params(*plain_inference(network, symbol, batch).get_params())
     data = mx.io.DataBatch([mx.nd.array(images(batch))])
 
     def run():

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx import checkpoint, cpu_rewrite, denormals
+from insightface_mx import checkpoint, denormals
 from insightface_mx.compat import mx, processors
 from insightface_mx.errors import UserError
 from insightface_mx.eval import roc
 from insightface_mx.image_iter import decode
+from insightface_mx.inference import InferenceModule
 from insightface_mx.verification_bin import read_bin
 
 OUTPUT = "fc1_output"  # every network's embedding
@@ -40,7 +41,7 @@ def load_bin(path, image_size):
 
 
 def load_model(prefix, epoch, ctx, batch_size, image_size):
-    """A checkpoint as a Module bound for inference, its only output the embedding; with or without a training head.
+    """A checkpoint as an InferenceModule, its only output the embedding; with or without a training head.
 
     Raises UserError naming the file that is missing, has no embedding, or does not fit the images.
     """
@@ -49,7 +50,7 @@ def load_model(prefix, epoch, ctx, batch_size, image_size):
     check_fit(embedding, {**arg_params, **aux_params}, image_size, checkpoint.params_path(prefix, epoch))
     model = bind(embedding, ctx, batch_size, image_size)
     denormals.flush({**arg_params, **aux_params})
-    model.set_params(arg_params, aux_params, allow_extra=True)
+    model.set_params(arg_params, aux_params)
     return model
 
 
@@ -62,15 +63,12 @@ def embedding_of(symbol, prefix):
 
 
 def bind(embedding, ctx, batch_size, image_size):
-    """A Module for inference with the symbol `embedding`, still without parameters.
+    """An InferenceModule with the symbol `embedding`, still without parameters.
 
     ctx: a context or a list. batch_size: images, over all contexts. image_size: (height, width).
     """
     contexts = ctx if isinstance(ctx, list) else [ctx]
-    shape = (batch_size, 3, *image_size)
-    model = mx.mod.Module(cpu_rewrite.rewrite(embedding, contexts, {"data": shape}), label_names=None, context=contexts)
-    model.bind([("data", shape)], for_training=False)
-    return model
+    return InferenceModule(embedding, contexts, (batch_size, 3, *image_size))
 
 
 def embed(data, model, batch_size, data_extra=None, label_shape=None):

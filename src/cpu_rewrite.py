@@ -11,6 +11,10 @@ MXNet 1.9.1 computes LeakyReLU(act_type='prelu') in one thread, number by number
 Both also give the slope's gradient where MXNet does not: where it lets the gradient of x overwrite that of y, which
 depends on the nodes around, its own kernel reads the overwritten one, and da comes out multiplied by a.
 
+For inference there is a third: y = a x + relu((1 - a) x), or a x + (1 - a) relu(x) where a slope is above 1, the
+products being depthwise 1x1 convolutions with weights made from the slopes. All of it stays in the layout that oneDNN's
+convolutions work in, and oneDNN joins what it can.
+
 Some Concats cannot be trained on a CPU: where the channels come in blocks of 16 or 8 only after joining, oneDNN fails,
 at worst by a division by zero, to take the gradient, laid out in such blocks, apart. Those are computed on maps with a
 fifth axis, which MXNet joins without oneDNN.
@@ -20,6 +24,8 @@ import functools
 import json
 import logging
 import math
+
+import numpy as np
 
 from insightface_mx import native
 from insightface_mx.compat import mx
@@ -41,14 +47,40 @@ def rewrite(symbol, contexts=None, shapes=None, form=None):
     the attributes that initialisers and optimisers read. A PReLU that is not float32, or whose channels are not known,
     stays as it is. The result is for binding: save the symbol as it was.
     """
+
+    def replacements(nodes, known):
+        return {**_concats(nodes, known), **_prelus(_float32_prelus(nodes), nodes, known, form)}
+
+    return _rewritten(symbol, contexts, shapes, replacements)
+
+
+def rewrite_for_inference(symbol, params, contexts, shapes):
+    """Return a symbol with every PReLU in the form that infers fastest on a CPU, and its parameters: (symbol, params).
+
+    params: dict name -> NDArray, with which alone the symbol is to run. contexts, shapes: as in `rewrite`. For a GPU
+    both are returned as they are.
+    """
+    weights = {}
+
+    def replacements(nodes, known):
+        prelus = _float32_prelus(nodes)
+        layers = _layer_prelus(prelus, nodes, known, params, weights)
+        rest = [number for number in prelus if number not in layers]
+        return {**layers, **_prelus(rest, nodes, known, None)}
+
+    symbol = _rewritten(symbol, contexts, shapes, replacements)
+    return symbol, {**params, **{name: mx.nd.array(weight) for name, weight in weights.items()}}
+
+
+def _rewritten(symbol, contexts, shapes, replacements):
+    """The symbol with what replacements(nodes, known shapes) names replaced, unless a context is a GPU's."""
     if any(context.device_type != "cpu" for context in contexts or ()):
         return symbol
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
         node.setdefault("attrs", {})
-    known = _known_shapes(symbol, shapes or {})
-    replacements = {**_concats(graph["nodes"], known), **_prelus(graph["nodes"], known, form)}
-    return _replace(graph, replacements) if replacements else symbol
+    found = replacements(graph["nodes"], _known_shapes(symbol, shapes or {}))
+    return _replace(graph, found) if found else symbol
 
 
 def _known_shapes(symbol, shapes):
@@ -57,16 +89,15 @@ def _known_shapes(symbol, shapes):
     return dict(zip(outputs.list_outputs(), outputs.infer_shape_partial(**shapes)[1]))
 
 
-def _prelus(nodes, known, form):
+def _prelus(prelus, nodes, known, form):
     """Dict node number -> function that puts the fast form of a PReLU there."""
-    prelus = _float32_prelus(nodes)
     if not prelus:
         return {}
     form, because = _available_form(form)
     replacements = dict.fromkeys(prelus, _compiled_prelu)
     if form == "symbols":
         replacements = _symbol_prelus(prelus, nodes, known)
-    logging.info("CPU rewrite: %d of %d PReLU as %s%s", len(replacements), len(prelus), FORMS[form], because)
+    _log_once(f"CPU rewrite: {len(replacements)} of {len(prelus)} PReLU as {FORMS[form]}{because}")
     return replacements
 
 
@@ -102,6 +133,26 @@ def _symbol_prelus(prelus, nodes, known):
         if len(data) > 1 and slope:
             replacements[number] = functools.partial(_symbol_prelu, data=data, slope=slope)
     return replacements
+
+
+def _layer_prelus(prelus, nodes, known, params, weights):
+    """Dict node number -> function that puts the form for inference there, and its weights into the dict `weights`."""
+    replacements = {}
+    for number in prelus:
+        data = known[f"{nodes[number]['name']}_output"]
+        slope = nodes[nodes[number]["inputs"][1][0]]["name"]
+        if len(data) == 4 and slope in params:
+            slopes = np.resize(params[slope].asnumpy(), data[1])
+            replacements[number] = functools.partial(_layers, slopes=slopes, weights=weights)
+    if replacements:
+        _log_once(f"CPU rewrite: {len(replacements)} of {len(prelus)} PReLU as layers of oneDNN")
+    return replacements
+
+
+@functools.lru_cache(maxsize=None)
+def _log_once(line):
+    """Log a line, unless this process has logged it before: networks are bound over and over."""
+    logging.info(line)
 
 
 def _concats(nodes, known):
@@ -162,6 +213,26 @@ def _compiled_prelu(nodes, node):
         for what, source in zip(("data", "slope"), node["inputs"])
     ]
     nodes.add("_insightface_prelu", node["name"], copies, node)
+
+
+def _layers(nodes, node, slopes, weights):
+    """a x + relu((1 - a) x), or a x + (1 - a) relu(x) if some of the slopes, one a channel, are above 1; x is a map."""
+    channels = str(len(slopes))
+
+    def product(what, x, factors):
+        weight = f"{node['name']}_cpu_{what}_weight"
+        weights[weight] = factors.reshape(-1, 1, 1, 1)
+        layer = {"kernel": "(1, 1)", "num_filter": channels, "num_group": channels, "no_bias": "True"}
+        inputs = [x, nodes.add("null", weight, [], node)]
+        return nodes.add("Convolution", f"{node['name']}_cpu_{what}", inputs, node, **layer)
+
+    def positive(x):
+        return nodes.add("Activation", f"{node['name']}_cpu_positive", [x], node, act_type="relu")
+
+    x = node["inputs"][0]
+    # relu last is faster, as oneDNN joins it to the convolution
+    rest = product("rest", positive(x), 1 - slopes) if slopes.max() > 1 else positive(product("rest", x, 1 - slopes))
+    nodes.add("elemwise_add", node["name"], [product("whole", x, slopes), rest], node)
 
 
 def _five_axes_concat(nodes, node):

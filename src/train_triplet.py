@@ -102,7 +102,7 @@ def build_embed(model, embedding, data, contexts):
     inference = verify.bind(embedding, contexts, data.batch_size, data.data_shape[1:])
 
     def embed(numbers):
-        inference.set_params(*module_params(model), allow_extra=True)
+        inference.set_params(*module_params(model))
         return roc.normalize(verify.embed(data.read(numbers), inference, data.batch_size)).astype(np.float32)
 
     return embed

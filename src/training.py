@@ -133,7 +133,7 @@ def build_test(args, embedding, context):
     model = verify.bind(embedding, context, verify.BATCH_SIZE, size)
 
     def test(step, arg_params, aux_params):
-        model.set_params(arg_params, aux_params, allow_extra=True)
+        model.set_params(arg_params, aux_params)
         accuracies = {}
         for name, data_set in sets.items():
             result = verify.test(data_set, model, verify.BATCH_SIZE)

@@ -5,14 +5,13 @@ import logging
 
 import numpy as np
 import pytest
+from prelu_graphs import SLOPES, convolution, formula, prelu
 
 from insightface_mx import cpu_rewrite, native
 from insightface_mx.compat import mx
 from insightface_mx.cpu_rewrite import rewrite
 from insightface_mx.errors import UserError
 from insightface_mx.symbols import fmobilefacenet
-
-SLOPES = (-0.5, 0.25, 1.0, 1.75, 0.0)
 
 
 @pytest.fixture(params=list(cpu_rewrite.FORMS))
@@ -22,19 +21,9 @@ def form(request):
     return request.param
 
 
-def prelu(data, name, slope=None):
-    return mx.sym.LeakyReLU(data, **({} if slope is None else {"gamma": slope}), act_type="prelu", name=name)
-
-
-def formula(dims):
-    """PReLU of data of so many dimensions, from operators that MXNet computes right, in place or not."""
-
-    def build(data, name, slope=None):
-        slope = mx.sym.Variable(f"{name}_gamma") if slope is None else slope
-        slope = mx.sym.reshape(slope, shape=(1, -1, *[1] * (dims - 2)))
-        return mx.sym.where(data > 0, data, mx.sym.broadcast_mul(data, slope))
-
-    return build
+@pytest.fixture(autouse=True)
+def nothing_logged_yet():
+    cpu_rewrite._log_once.cache_clear()
 
 
 def values_for(symbol, shapes):
@@ -79,11 +68,6 @@ def assert_same_results(step, expected_step, tolerance=1e-6):
         assert_close(found, expected, tolerance)
     for name, expected in expected_gradients.items():
         assert_close(gradients[name], expected, 1e-5, name)
-
-
-def convolution(data, name, channels, **options):
-    # no bias: its gradient before a batch norm is zero but for rounding
-    return mx.sym.Convolution(data, num_filter=channels, kernel=(3, 3), pad=(1, 1), no_bias=True, name=name, **options)
 
 
 @pytest.mark.parametrize("shape", [(4, 7), (1, 5), (2, 6, 5, 5), (1, 16, 4, 4), (2, 8, 7), (2, 3, 2, 3, 4)])

@@ -182,8 +182,8 @@ def test_a_second_input_is_fed_with_data_extra(folder):
 @pytest.mark.parametrize("prefix", ["net", "slim"])
 def test_a_loaded_model_has_the_embedding_alone(folder, prefix):
     model = load(folder / prefix)
-    assert model.output_names == ["fc1_output"]
-    assert model.get_params()[0].keys() == {"fc1_weight"}
+    assert model.symbol.list_outputs() == ["fc1_output"]
+    assert model.symbol.list_arguments() == ["data", "fc1_weight"]
 
 
 def test_a_dense_layer_behind_a_convolution_can_be_bound():
@@ -192,7 +192,14 @@ def test_a_dense_layer_behind_a_convolution_can_be_bound():
     before = dict(os.environ)
     model = embedding.bind(mx.sym.FullyConnected(conv, num_hidden=2, name="fc1"), mx.cpu(), 2, (HEIGHT, WIDTH))
     assert dict(os.environ) == before
-    model.init_params(mx.init.One())
+    model.set_params(
+        {
+            "conv_weight": mx.nd.ones((16, 3, HEIGHT, WIDTH)),
+            "fc1_weight": mx.nd.ones((2, 16)),
+            "fc1_bias": mx.nd.zeros(2),
+        },
+        {},
+    )
     images = photos()[:3].transpose(0, 3, 1, 2)
     expected = images.sum((1, 2, 3), dtype=np.float64)[:, np.newaxis] * [16, 16]
     np.testing.assert_allclose(embedding.embed(images, model, 2), expected, rtol=1e-6)

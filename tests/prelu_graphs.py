@@ -1,0 +1,25 @@
+"""Pieces of networks with PReLU, as the networks have it and as the formula says, for the tests of faster forms."""
+
+from insightface_mx.compat import mx
+
+SLOPES = (-0.5, 0.25, 1.0, 1.75, 0.0)
+
+
+def prelu(data, name, slope=None):
+    return mx.sym.LeakyReLU(data, **({} if slope is None else {"gamma": slope}), act_type="prelu", name=name)
+
+
+def formula(dims):
+    """PReLU of data of so many dimensions, from operators that MXNet computes right, in place or not."""
+
+    def build(data, name, slope=None):
+        slope = mx.sym.Variable(f"{name}_gamma") if slope is None else slope
+        slope = mx.sym.reshape(slope, shape=(1, -1, *[1] * (dims - 2)))
+        return mx.sym.where(data > 0, data, mx.sym.broadcast_mul(data, slope))
+
+    return build
+
+
+def convolution(data, name, channels, **options):
+    # no bias: its gradient before a batch norm is zero but for rounding
+    return mx.sym.Convolution(data, num_filter=channels, kernel=(3, 3), pad=(1, 1), no_bias=True, name=name, **options)
