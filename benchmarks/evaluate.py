@@ -50,7 +50,7 @@ def _rates(threshold, distances, issame):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=6000, help="pairs, in ten folds (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds, after one to warm up (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds, after two to warm up (default: %(default)s)")
     args = parser.parse_args()
     embeddings, issame = made_up_set(args.pairs)
     subjects = {

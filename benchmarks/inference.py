@@ -38,7 +38,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["y1", "r18", "r50", "r100"], help="letter and depth")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="images a pass (default: 1 and 32)")
-    parser.add_argument("--repeats", type=int, default=7, help="rounds, after one to warm up (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds, after two to warm up (default: %(default)s)")
     args = parser.parse_args()
     prepare()
     print_headings("network", "batch", "graph")

@@ -13,15 +13,18 @@ from insightface_mx.compat import mx, processors
 HEADINGS = ("ms, median (least-most)", "images/s", "times as fast as the first, median (least-most)")
 
 
+WARM_UP = 2  # rounds that are not counted: memory is set aside and layouts are chosen in them
+
+
 def measure(subjects, repeats):
-    """Seconds of every subject, a dict name -> function without arguments, in `repeats` rounds after one to warm up."""
+    """Seconds of every subject, a dict name -> function without arguments, in `repeats` rounds after two to warm up."""
     seconds = {name: [] for name in subjects}
-    for _ in range(repeats + 1):
+    for _ in range(repeats + WARM_UP):
         for name, run in subjects.items():
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    return {name: values[1:] for name, values in seconds.items()}
+    return {name: values[WARM_UP:] for name, values in seconds.items()}
 
 
 def print_headings(*names, headings=HEADINGS):

@@ -4,8 +4,9 @@ import logging
 
 import numpy as np
 
-from insightface_mx import cpu_rewrite, denormals, losses, options, symbols
+from insightface_mx import cpu_rewrite, denormals, losses, module_state, options, symbols
 from insightface_mx.compat import mx
+from insightface_mx.optimizer import SGD
 
 SIZE = (112, 112)  # pixels
 
@@ -30,7 +31,7 @@ def plain_inference(network, symbol, batch):
 
 
 def training_module(network, batch, classes, fast):
-    """A Module with ArcFace and SGD, and the made-up batch to train on; fast: in the graph for CPUs."""
+    """A Module with ArcFace and SGD, and the made-up batch to train on; fast: graph and SGD in the forms for CPUs."""
     parser = options.parser(None)
     options.add_softmax_loss(parser)
     args = parser.parse_args(["--network", network])
@@ -41,7 +42,7 @@ def training_module(network, batch, classes, fast):
     mx.random.seed(1)
     module.init_params(symbols.get_initializer(network))
     sgd = {"learning_rate": 1e-4, "momentum": 0.9, "wd": 5e-4, "rescale_grad": 1.0}
-    module.init_optimizer(optimizer="sgd", optimizer_params=sgd)
+    module_state.attach(module, (SGD if fast else mx.optimizer.SGD)(**sgd))
     labels = mx.nd.array(np.arange(batch) % classes)
     return module, mx.io.DataBatch([mx.nd.array(images(batch))], [labels])
 

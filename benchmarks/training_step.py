@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--networks", nargs="+", default=["y1", "r18", "r50", "r100"], choices=known)
     parser.add_argument("--batch", type=int, nargs="+", default=[16], help="images a step (default: 16)")
     parser.add_argument("--classes", type=int, default=1000, help="number of classes (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, after one to warm up (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, after two to warm up (default: %(default)s)")
     args = parser.parse_args()
     prepare()
     # the package is in no extra that training needs

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from insightface_mx import cpu_rewrite
+from insightface_mx import cpu_rewrite, native
 from insightface_mx.alignment import to_bgr
 from insightface_mx.compat import mx
 from insightface_mx.deploy import mtcnn_boxes, mtcnn_weights
@@ -148,7 +148,10 @@ class _Network:
         symbol = mtcnn_weights.NETWORKS[name].symbol()
         args = {key: value.as_in_context(ctx) for key, value in mtcnn_weights.load(name, folder).items()}
         args["data"] = mx.nd.zeros(shape, ctx)
-        self._bound = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}).bind(ctx, args, grad_req="null")
+        form = (
+            None if native.problem() else "compiled"
+        )  # layers, which oneDNN prepares for every new shape, take longer
+        self._bound = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}, form).bind(ctx, args, grad_req="null")
         self._kept = functools.lru_cache(KEPT_EXECUTORS)(self._reshaped)
 
     def outputs(self, pictures, at_once=CROPS_AT_ONCE):

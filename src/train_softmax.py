@@ -47,7 +47,7 @@ def train(args):
     symbol = losses.training_symbol(embedding, classes, args)
     strict = args.pretrained_fc7 == "strict"
     model = build_model(symbol, args, contexts, data, saved, data.provide_label, losses.state_names(args), strict)
-    optimizer = init_optimizer(model, args, batch_size, len(contexts))
+    optimizer = init_optimizer(model, args, batch_size, contexts)
 
     metric = mx.metric.CompositeEvalMetric([AccMetric(), LossMetric()] + [LossValueMetric()] * args.ce_loss)
     figures = TrainingFigures(model, angle=args.loss_type != 0)

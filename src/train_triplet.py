@@ -51,7 +51,7 @@ def train(args):
     facts = agreed_facts(args, "train_triplet", data, contexts, saved)
     saved_symbol = triplet_losses.training_symbol(embedding, args.loss_type, args.triplet_alpha)
     model = build_model(saved_symbol, args, contexts, data, saved)
-    optimizer = init_optimizer(model, args, batch_size, len(contexts))
+    optimizer = init_optimizer(model, args, batch_size, contexts)
 
     metric = LossValueMetric()
     figures = TrainingFigures(model, angle=False)

@@ -14,6 +14,7 @@ from insightface_mx.errors import UserError, exit_on_user_error
 from insightface_mx.eval import embedding as verify
 from insightface_mx.freeze import freeze
 from insightface_mx.image_iter import FaceImageIter
+from insightface_mx.optimizer import SGD
 from insightface_mx.progress import start_logging
 from insightface_mx.symbols.variants import DEFAULTS
 
@@ -99,14 +100,15 @@ def build_model(symbol, args, contexts, data, saved, label_shapes=None, state_na
     return model
 
 
-def build_optimizer(symbol, args, batch_size, devices):
+def build_optimizer(symbol, args, batch_size, contexts):
     """SGD as in the original: decay on every parameter, and the multipliers that the symbol's variables carry."""
-    optimizer = mx.optimizer.SGD(
+    on_cpu = contexts[0].device_type == "cpu"
+    optimizer = (SGD if on_cpu else mx.optimizer.SGD)(
         learning_rate=args.lr,
         lr_scheduler=schedule.scheduler(args, batch_size),
         momentum=args.mom,
         wd=args.wd,
-        rescale_grad=1.0 / devices,  # the loss's gradient is a mean over each device's batch
+        rescale_grad=1.0 / len(contexts),  # the loss's gradient is a mean over each device's batch
         clip_gradient=args.clip_gradient or None,
     )
     attributes = symbol.attr_dict()
@@ -115,9 +117,9 @@ def build_optimizer(symbol, args, batch_size, devices):
     return optimizer
 
 
-def init_optimizer(model, args, batch_size, devices):
+def init_optimizer(model, args, batch_size, contexts):
     """Let a Module train, gradients summed over its contexts; returns its optimiser."""
-    optimizer = build_optimizer(model.symbol, args, batch_size, devices)
+    optimizer = build_optimizer(model.symbol, args, batch_size, contexts)
     module_state.attach(model, optimizer)
     return optimizer
 

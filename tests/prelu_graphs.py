@@ -23,3 +23,11 @@ def formula(dims):
 def convolution(data, name, channels, **options):
     # no bias: its gradient before a batch norm is zero but for rounding
     return mx.sym.Convolution(data, num_filter=channels, kernel=(3, 3), pad=(1, 1), no_bias=True, name=name, **options)
+
+
+def network_with_a_global_convolution(groups):
+    """One that ends as MobileFaceNet does, with a fully connected layer on a 1x1 map."""
+    body = prelu(mx.sym.BatchNorm(convolution(mx.sym.Variable("data"), "c0", 16), name="bn0"), "p0")
+    body = mx.sym.Convolution(body, num_filter=16, kernel=(7, 7), num_group=groups, no_bias=True, name="c1")
+    body = mx.sym.BatchNorm(body, fix_gamma=False, name="bn1")
+    return mx.sym.FullyConnected(body, num_hidden=128, name="fc")

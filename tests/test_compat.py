@@ -17,11 +17,11 @@ def load(**environment):
 
 def test_threads_do_not_wait_busily():
     loaded = load()
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in loaded.stderr
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in loaded.stderr
     assert loaded.stdout == "['OMP_DISPLAY_ENV']\n"
 
 
 def test_the_users_settings_are_kept():
-    loaded = load(OMP_WAIT_POLICY="ACTIVE", OMP_NUM_THREADS="1")
-    assert "OMP_WAIT_POLICY = 'ACTIVE'" in loaded.stderr
+    loaded = load(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in loaded.stderr
     assert "OMP_NUM_THREADS = '1'" in loaded.stderr

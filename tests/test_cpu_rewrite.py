@@ -5,16 +5,16 @@ import logging
 
 import numpy as np
 import pytest
-from prelu_graphs import SLOPES, convolution, formula, prelu
+from prelu_graphs import SLOPES, convolution, formula, network_with_a_global_convolution, prelu
 
-from insightface_mx import cpu_rewrite, native
+from insightface_mx import fast_prelu, native
 from insightface_mx.compat import mx
 from insightface_mx.cpu_rewrite import rewrite
 from insightface_mx.errors import UserError
 from insightface_mx.symbols import fmobilefacenet
 
 
-@pytest.fixture(params=list(cpu_rewrite.FORMS))
+@pytest.fixture(params=list(fast_prelu.FORMS))
 def form(request):
     if request.param == "compiled" and native.problem():
         pytest.skip(native.problem())
@@ -23,7 +23,7 @@ def form(request):
 
 @pytest.fixture(autouse=True)
 def nothing_logged_yet():
-    cpu_rewrite._log_once.cache_clear()
+    fast_prelu._log_once.cache_clear()
 
 
 def values_for(symbol, shapes):
@@ -208,19 +208,11 @@ def test_slopes_start_at_a_quarter(form):
     assert module.get_params()[0]["p_gamma"].asnumpy().tolist() == [0.25] * 4
 
 
-def network_with_a_global_convolution(groups):
-    """One that ends as MobileFaceNet does, with a fully connected layer on a 1x1 map."""
-    body = prelu(mx.sym.BatchNorm(convolution(mx.sym.Variable("data"), "c0", 16), name="bn0"), "p0")
-    body = mx.sym.Convolution(body, num_filter=16, kernel=(7, 7), num_group=groups, no_bias=True, name="c1")
-    body = mx.sym.BatchNorm(body, fix_gamma=False, name="bn1")
-    return mx.sym.FullyConnected(body, num_hidden=128, name="fc")
-
-
-def embeddings(symbol, for_training):
+def embeddings(symbol):
     """Embeddings of batches of several sizes with one set of parameters, and then with others."""
     shape = (2, 3, 7, 7)
     module = mx.mod.Module(symbol, label_names=None)
-    module.bind([("data", shape)], for_training=for_training)
+    module.bind([("data", shape)], for_training=True)
     arguments, _, auxiliary = symbol.infer_shape(data=shape)
     for seed, batch in ((0, 2), (1, 2), (1, 3), (1, 1), (2, 2)):
         random = np.random.RandomState(seed)
@@ -245,28 +237,39 @@ def assert_same_embeddings(form, groups, for_training):
         assert_close(embedding, expected, 2e-6)
 
 
-# A fully connected layer on a 1x1 map fails in MXNet as oneDNN joins layers for inference: two ways around it, and one
-# that needs MXNet to be loaded so
-
-
 @pytest.mark.parametrize("groups", [1, 16])
 def test_inference_as_bound_for_training(form, groups):
-    assert_same_embeddings(form, groups, for_training=True)
-
-
-@pytest.mark.parametrize("groups", [1, 16])
-def test_inference_without_joined_layers(form, groups, monkeypatch):
-    monkeypatch.setenv("MXNET_SUBGRAPH_BACKEND", "default")
-    assert_same_embeddings(form, groups, for_training=False)
-
-
-@pytest.mark.parametrize("groups", [1, 16])
-def test_inference_with_joined_layers(form, groups):
-    assert_same_embeddings(form, groups, for_training=False)
+    faithful = network_with_a_global_convolution(groups)
+    found = embeddings(rewrite(faithful, shapes={"data": (2, 3, 7, 7)}, form=form))
+    for embedding, expected in zip(found, embeddings(faithful)):
+        assert_close(embedding, expected, 2e-6)
 
 
 def operators(symbol):
     return [node["op"] for node in json.loads(symbol.tojson())["nodes"]]
+
+
+def depthwise(data, name):
+    return convolution(data, name, 4, num_group=4)
+
+
+@pytest.mark.parametrize(
+    ("build", "compiled"),
+    [
+        (lambda data: prelu(convolution(data, "c", 4), "p"), 0),
+        (lambda data: prelu(mx.sym.BatchNorm(convolution(data, "c", 4), name="bn"), "p"), 0),
+        (lambda data: convolution(prelu(data, "p"), "c", 4), 0),
+        (lambda data: prelu(depthwise(data, "c"), "p"), 1),
+        (lambda data: prelu(mx.sym.BatchNorm(depthwise(data, "c"), name="bn"), "p"), 1),
+        (lambda data: depthwise(prelu(data, "p"), "c"), 1),
+        (lambda data: prelu(mx.sym.Flatten(data), "p"), 1),
+    ],
+)
+def test_the_faster_form(build, compiled):
+    if native.problem():
+        pytest.skip(native.problem())
+    shapes = {"data": (2, 4, 5, 5)}
+    assert operators(rewrite(build(mx.sym.Variable("data")), shapes=shapes)).count("_insightface_prelu") == compiled
 
 
 def test_half_precision_stays(form):
@@ -286,11 +289,11 @@ def test_gpus_keep_the_symbol():
     assert rewrite(symbol, [mx.cpu()], {"data": (2, 4)}) is not symbol
 
 
-def test_without_shapes_the_symbols_cannot_be_had(caplog):
+def test_without_shapes_the_layers_cannot_be_had(caplog):
     caplog.set_level(logging.INFO)
     symbol = prelu(mx.sym.Variable("data"), "p")
-    assert operators(rewrite(symbol, form="symbols")) == operators(symbol)
-    assert caplog.messages == ["CPU rewrite: 0 of 1 PReLU as plain symbols"]
+    assert operators(rewrite(symbol, form="layers")) == operators(symbol)
+    assert caplog.messages == ["CPU rewrite: 0 of 1 PReLU as layers of oneDNN"]
 
 
 def test_form_and_reason_are_logged(monkeypatch, caplog):
@@ -301,8 +304,8 @@ def test_form_and_reason_are_logged(monkeypatch, caplog):
         assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as the compiled operator"]
         caplog.clear()
     monkeypatch.setattr(native, "problem", lambda: "no g++")
-    assert "Deconvolution" in operators(rewrite(symbol, shapes={"data": (2, 4)}))
-    assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as plain symbols (no compiled operator: no g++)"]
+    assert "Convolution" in operators(rewrite(symbol, shapes={"data": (2, 4)}))
+    assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as layers of oneDNN (no compiled operator: no g++)"]
     with pytest.raises(UserError, match=r"no compiled PReLU: no g\+\+; install"):
         rewrite(symbol, form="compiled")
 

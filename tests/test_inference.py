@@ -5,9 +5,9 @@ import logging
 
 import numpy as np
 import pytest
-from prelu_graphs import SLOPES, convolution, formula, prelu
+from prelu_graphs import SLOPES, convolution, formula, network_with_a_global_convolution, prelu
 
-from insightface_mx import cpu_rewrite
+from insightface_mx import cpu_rewrite, fast_prelu
 from insightface_mx.compat import mx
 from insightface_mx.inference import InferenceModule
 
@@ -59,7 +59,7 @@ def module_of(build, contexts=CPU):
 
 @pytest.fixture(autouse=True)
 def nothing_logged_yet():
-    cpu_rewrite._log_once.cache_clear()
+    fast_prelu._log_once.cache_clear()
 
 
 def test_parameters_may_be_set_again_and_again():
@@ -88,6 +88,22 @@ def test_one_slope_for_two_layers_and_all_channels(slope):
         return act(convolution(act(convolution(data, "c0", 8), "p0", shared), "c1", 5), "p1", shared)
 
     assert_follows_formula(build, module_of(build), 0, (slope,))
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_a_dense_layer_on_a_map_of_one_pixel(groups):
+    """Where oneDNN's joined dense layer fails."""
+    symbol = network_with_a_global_convolution(groups)
+    plain = mx.mod.Module(symbol, label_names=None)
+    plain.bind([("data", (4, 3, 7, 7))], for_training=True)
+    plain.init_params(mx.init.Normal(0.3))
+    batch = mx.io.DataBatch([mx.nd.array(np.random.RandomState(0).normal(size=(4, 3, 7, 7)))])
+    plain.forward(batch, is_train=False)
+    module = InferenceModule(symbol, CPU, (4, 3, 7, 7))
+    module.set_params(*plain.get_params())
+    module.forward(batch)
+    expected = plain.get_outputs()[0].asnumpy()
+    assert np.abs(module.get_outputs()[0].asnumpy() - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
 def operators(symbol):

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from insightface_mx import losses, memory_report, options, train_softmax, training
+from insightface_mx import losses, memory_report, native, options, train_softmax, training
 from insightface_mx.compat import mx
+from insightface_mx.cpu_rewrite import rewrite
 from insightface_mx.errors import UserError
 from insightface_mx.memory_report import Demand, available, largest
 
@@ -66,13 +67,30 @@ def test_momentum_is_held_once_and_the_kvstore_has_copies():
 def test_the_plan_of_another_batch_is_what_mxnet_sets_aside():
     args = parse()
     found = demand()
-    symbol = losses.training_symbol(training.build_network(args), 20000, args)
+    shapes = {"data": (64, 3, 32, 32), "softmax_label": (64,)}
+    symbol = rewrite(losses.training_symbol(training.build_network(args), 20000, args), None, shapes)
     requests = {name: "null" if name in ("data", "softmax_label") else "write" for name in symbol.list_arguments()}
-    executor = symbol.simple_bind(mx.cpu(), requests, data=(64, 3, 32, 32), softmax_label=(64,))
+    executor = symbol.simple_bind(mx.cpu(), requests, **shapes)
     parts = found.of_context(64, 20000)
     reckoned = parts["activations and their gradients"] + parts["head, without class weights"]
     np.testing.assert_allclose(reckoned, memory_report.planned(executor), rtol=0.1)
     assert memory_report.planned(executor) > 30 * MIB
+
+
+def test_what_changes_its_layout_follows_from_the_activations():
+    def about(network, *argv):
+        parts = demand("--network", network, *argv).of_context(6, 50)
+        return parts["oneDNN and the heap (about)"] - 1.6 * fixed(parts), parts["activations and their gradients"]
+
+    def fixed(parts):  # of the network's own parameters, and the class weights
+        return parts["parameters"] - 50 * 4 * 8 + 50 * 4 * 8 / 1.6
+
+    beyond, activations = about("y1")
+    if not native.problem():
+        np.testing.assert_allclose(beyond, 0.8 * activations * 32 / 34, rtol=1e-6)
+    assert abs(about("r18")[0]) < 1
+    beyond, activations = about("r18", "--no-cpu-rewrite")
+    np.testing.assert_allclose(beyond, 0.8 * activations, rtol=1e-6)
 
 
 def test_largest():
