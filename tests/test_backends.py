@@ -1,5 +1,6 @@
 """Backends: that they compute what MXNet computes, which one is taken, and int8 files."""
 
+import importlib.util
 import os
 
 import cv2
@@ -202,6 +203,10 @@ def command(model, faces, output, *more):
     ]
 
 
+needs_nncf = pytest.mark.skipif(not importlib.util.find_spec("nncf"), reason="nncf is not installed")
+
+
+@needs_nncf
 def test_int8(model, faces, tmp_path, capsys, expected):
     path = str(tmp_path / "int8.onnx")
     quantize.main(command(model, faces, path))
@@ -223,10 +228,22 @@ def test_int8(model, faces, tmp_path, capsys, expected):
     assert sum(np.prod(array.dims) for array in weights) > 10000
 
 
+@needs_nncf
 def test_int8_that_loses_too_much_is_not_written(model, faces, tmp_path, capsys):
     path = str(tmp_path / "int8.onnx")
     with pytest.raises(SystemExit) as error:
         quantize.main(command(model, faces, path, "--max-loss", "-1"))
     assert error.value.code == 2
     assert "a loss of more than --max-loss -1.0; nothing was written" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_int8_without_its_package(model, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, find=importlib.util.find_spec: name != "nncf" and find(name)
+    )
+    with pytest.raises(SystemExit) as error:
+        quantize.main(command(model, faces, str(tmp_path / "int8.onnx")))
+    assert error.value.code == 2
+    assert "int8 needs nncf: pip install 'insightface-mx[deploy]'" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
