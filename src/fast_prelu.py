@@ -3,8 +3,8 @@
 MXNet 1.9.1 computes LeakyReLU(act_type='prelu') in one thread, number by number: 49 % of an r50's training step and
 90 % of a y1's. Two equal forms are faster; a step at batch 16 on two processors is so many times as fast:
 
-    compiled   the operator of prelu_op.cc, which uses every processor                       y1 6.0   r50 1.8
-    layers     y = a x + (1 - a) relu(x), both products depthwise 1x1 convolutions           y1 5.2   r50 1.9
+    compiled   the operator of prelu_op.cc, which uses every processor                       y1 5.6   r50 1.87
+    layers     y = a x + (1 - a) relu(x), both products depthwise 1x1 convolutions           y1 5.0   r50 1.90
 
 The layers stay in the layout that oneDNN's convolutions work in, which also saves memory: r50 takes 0.8 of the plain
 graph's. Beside depthwise convolutions, though, the operator is faster.

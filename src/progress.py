@@ -1,5 +1,6 @@
 """What a run shows: a progress bar on a terminal, plain lines elsewhere, a log file, TensorBoard."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -21,12 +22,23 @@ class _Console(logging.Handler):
         sys.stdout.flush()
 
 
+class _File(logging.FileHandler):
+    """A log file that is given up, with one warning elsewhere, when it cannot be written any more: a full disk."""
+
+    def handleError(self, record):
+        problem = sys.exc_info()[1]
+        logging.getLogger().removeHandler(self)
+        with contextlib.suppress(OSError):  # what it still holds cannot be written either
+            self.close()
+        logging.warning("%s ends here: it cannot be written any more (%s)", self.baseFilename, problem)
+
+
 def start_logging(prefix):
     """Send log messages to standard output and, with the time, to PREFIX.log."""
     path = f"{prefix}.log"
     try:
         os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
-        file = logging.FileHandler(path)
+        file = _File(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --prefix") from error
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
