@@ -9,6 +9,7 @@ MXNet's profiler counts the time of operators; what the step takes beyond their 
 import argparse
 import json
 import os
+import tempfile
 import time
 
 from interleaved import print_headings, print_machine
@@ -36,14 +37,16 @@ def inference_pass(network, batch):
 def profile(run, steps):
     """Milliseconds of a step by the clock, and a dict operator -> (calls, milliseconds) of one step."""
     run()
-    mx.profiler.set_config(profile_imperative=True, profile_symbolic=True, aggregate_stats=True)
-    mx.profiler.set_state("run")
-    start = time.perf_counter()
-    for _ in range(steps):
-        run()
-    elapsed = 1000 * (time.perf_counter() - start)
-    mx.profiler.set_state("stop")
-    operators = json.loads(mx.profiler.dumps(reset=True, format="json"))["Time"]["operator"]
+    with tempfile.TemporaryDirectory() as folder:  # for a file that MXNet writes, whether it is wanted or not
+        options = {"profile_imperative": True, "profile_symbolic": True, "aggregate_stats": True}
+        mx.profiler.set_config(filename=os.path.join(folder, "profile.json"), **options)
+        mx.profiler.set_state("run")
+        start = time.perf_counter()
+        for _ in range(steps):
+            run()
+        elapsed = 1000 * (time.perf_counter() - start)
+        mx.profiler.set_state("stop")
+        operators = json.loads(mx.profiler.dumps(reset=True, format="json"))["Time"]["operator"]
     return elapsed / steps, {name: (of["Count"] / steps, of["Total"] / steps) for name, of in operators.items()}
 
 

@@ -132,7 +132,8 @@ def _models(network, folder, image_size, is_checkpoint):
     files = {int8: os.path.join(folder, f"{int8}.onnx") for int8 in (False, True)}
     images = onnx_check.make_images(image_size)
     export_onnx.export(export_onnx.load_network(model, image_size), files[False], image_size, images, fold_norms=True)
-    quantize.quantize(files[False], files[True], images)
+    if quantize.installed():
+        quantize.quantize(files[False], files[True], images)
     return model, files
 
 
@@ -141,7 +142,8 @@ def _print_rows(network, models, settings, progress):
     reference = None
     for name, (backend, int8) in ROWS.items():
         progress.update()
-        if backend in backends.PACKAGES and not backends.installed(backend):
+        missing = backend in backends.PACKAGES and not backends.installed(backend)
+        if missing or (int8 and not quantize.installed()):
             say(f"| {network} | {name} | not installed |")
             continue
         model = checkpoint_name if backend in ("plain", "mxnet") else files[int8]

@@ -148,9 +148,8 @@ class _Network:
         symbol = mtcnn_weights.NETWORKS[name].symbol()
         args = {key: value.as_in_context(ctx) for key, value in mtcnn_weights.load(name, folder).items()}
         args["data"] = mx.nd.zeros(shape, ctx)
-        form = (
-            None if native.problem() else "compiled"
-        )  # layers, which oneDNN prepares for every new shape, take longer
+        # not layers where it can be helped: oneDNN prepares them for every new shape
+        form = "compiled" if ctx.device_type == "cpu" and not native.problem() else None
         self._bound = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}, form).bind(ctx, args, grad_req="null")
         self._kept = functools.lru_cache(KEPT_EXECUTORS)(self._reshaped)
 

@@ -49,14 +49,19 @@ def quantize(source, target, images):
     onnx.save(model, target)
 
 
+def installed():
+    """Whether int8 files can be made."""
+    return bool(importlib.util.find_spec("nncf"))
+
+
 def _nncf():
     """The package, kept from advice and from reporting its use over the network. UserError: it is not installed."""
     os.environ.setdefault("NNCF_CI", "1")
-    if not importlib.util.find_spec("nncf"):
+    if not installed():
         raise UserError("int8 needs nncf: pip install 'insightface-mx[deploy]', or before Python 3.10 pip install nncf")
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
 
@@ -69,6 +74,7 @@ def accuracy(backend, pairs):
 
 def run(args):
     """Quantise, compare on the pairs, and keep the file where it serves."""
+    _nncf()  # before the long work
     image_size = options.image_size(args)
     pairs = load_bin(args.pairs, image_size)
     images = inputs.aligned_images(args.calibration, image_size, CALIBRATION_IMAGES)

@@ -72,7 +72,7 @@ def bind(embedding, ctx, batch_size, image_size):
 
 
 def embed(data, model, batch_size, data_extra=None, label_shape=None):
-    """Embeddings of images as a bound Module computes them: (n, d) float64.
+    """Embeddings of images as an InferenceModule or a bound Module computes them: (n, d) float64.
 
     data: (n, 3, height, width), an NDArray or numpy array. model: output 0 is the embedding; other outputs and labels
     (fed with ones) do not matter. data_extra: a second input, the same for every batch. label_shape: where the
@@ -111,7 +111,7 @@ def _embed(data, model, batch_size, data_extra, label_shape):
 
 
 def test(data_set, model, batch_size, nfolds=10, data_extra=None, label_shape=None):
-    """Accuracy of a bound Module on what `load_bin` returns; the other arguments are those of `embed`.
+    """Accuracy of a bound Module or an InferenceModule on what `load_bin` returns; other arguments: those of `embed`.
 
     Returns acc1, std1 (mean and standard deviation over the folds for the images alone), acc2, std2 (for the sum of
     image and mirror image), xnorm (mean length of an embedding before it is scaled to 1) and the list of the two

@@ -68,15 +68,20 @@ class Augmenter:
         if self._rand_mirror and drawn.mirror:
             image = cv2.flip(image, 1, self._mirrored)
         if self._color > 1 and drawn.quality:
-            image = compress(image, drawn.quality)
+            image = compress(_as_bytes(image), drawn.quality)
         if self._color > 0:
             self._floats[:] = image
-            image = cv2.transform(self._floats, jitter(cv2.mean(image)[:3], *drawn.factors), self._jittered)
+            image = cv2.transform(self._floats, jitter(cv2.mean(self._floats)[:3], *drawn.factors), self._jittered)
         return image
 
 
+def _as_bytes(image):
+    """An image, of whatever type a function of aug_list has made it, as uint8."""
+    return image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
 def compress(image, quality):
-    """The image after JPEG compression at `quality` (0..100)."""
+    """The uint8 image after JPEG compression at `quality` (0..100)."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
     return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 

@@ -37,12 +37,12 @@ def _environment(settings):
 
 
 def _import_mxnet():
+    # threads wait busily for a tenth of a millisecond, then sleep: sleeping at once costs an idle machine 6 % of a y1's
+    # step, and waiting longer slows a shared one down many times
+    waiting = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "10000"}
     settings = {
+        **({} if "OMP_WAIT_POLICY" in os.environ else waiting),
         "OMP_NUM_THREADS": str(processors()),  # or MXNet takes half of them
-        # threads wait busily for a tenth of a millisecond, then sleep: sleeping at once costs an idle machine 6 % of a
-        # y1's step, and waiting longer slows a shared one down many times
-        "OMP_WAIT_POLICY": "ACTIVE",
-        "GOMP_SPINCOUNT": "10000",
         # oneDNN's joined dense layer fails behind a 1x1 map, and keeps its old weights after Module.set_params
         "MXNET_DISABLE_MKLDNN_FC_OPT": "1",
     }

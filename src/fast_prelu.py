@@ -32,7 +32,8 @@ def trained(nodes, known, form):
 
     nodes: of a symbol's JSON. known: dict output name -> shape. form: one of FORMS, or None for the faster one.
     """
-    return _trained(_float32_prelus(nodes), nodes, known, form)
+    prelus = _float32_prelus(nodes)
+    return _trained(prelus, nodes, known, form, len(prelus))
 
 
 def fixed(nodes, known, params, weights):
@@ -44,17 +45,18 @@ def fixed(nodes, known, params, weights):
     prelus = _float32_prelus(nodes)
     layers = _fixed_layers(prelus, nodes, known, params, weights)
     rest = [number for number in prelus if number not in layers]
-    return {**layers, **_trained(rest, nodes, known, None)}
+    return {**layers, **_trained(rest, nodes, known, None, len(prelus))}
 
 
-def _trained(prelus, nodes, known, form):
+def _trained(prelus, nodes, known, form, total):
+    """What `trained` returns, for some of the network's PReLUs, of which there are `total`."""
     forms, because = _chosen_forms(prelus, nodes, known, form)
     replacements = {}
     for name, place in (("compiled", _compiled), ("layers", _trained_layers)):
         wanted = [number for number in prelus if forms[number] == name]
         found = place(wanted, nodes, known)
         if wanted:
-            _log(found, prelus, name, because)
+            _log(found, total, name, because)
         replacements.update(found)
     return replacements
 
@@ -64,8 +66,8 @@ def _chosen_forms(prelus, nodes, known, form):
     if form:
         forms = dict.fromkeys(prelus, form)
     else:
-        maps = {number for number in prelus if len(_data_shape(number, nodes, known)) == 4}
-        away = maps - _beside_depthwise(nodes)
+        possible = {number for number in prelus if _may_be_layers(number, nodes, known)}
+        away = possible - _beside_depthwise(nodes)
         forms = {number: "layers" if number in away else "compiled" for number in prelus}
     problem = native.problem() if "compiled" in forms.values() else ""
     if not problem:
@@ -73,6 +75,11 @@ def _chosen_forms(prelus, nodes, known, form):
     if form:
         raise UserError(f"no compiled PReLU: {problem}; install g++, or choose the form 'layers'")
     return dict.fromkeys(prelus, "layers"), f" (no compiled operator: {problem})"
+
+
+def _may_be_layers(number, nodes, known):
+    """Whether a PReLU is on a map of known shape, and its slope a variable of known shape."""
+    return len(_data_shape(number, nodes, known)) == 4 and bool(known.get(_slope_name(number, nodes)))
 
 
 def _data_shape(number, nodes, known):
@@ -113,8 +120,8 @@ def _float32_prelus(nodes):
     ]
 
 
-def _log(found, prelus, form, because=""):
-    _log_once(f"CPU rewrite: {len(found)} of {len(prelus)} PReLU as {FORMS[form]}{because}")
+def _log(found, total, form, because=""):
+    _log_once(f"CPU rewrite: {len(found)} of {total} PReLU as {FORMS[form]}{because}")
 
 
 @functools.lru_cache(maxsize=None)
@@ -148,7 +155,7 @@ def _fixed_layers(prelus, nodes, known, params, weights):
             slopes = np.resize(params[slope].asnumpy(), data[1])
             replacements[number] = functools.partial(_put_fixed_layers, slopes=slopes, weights=weights)
     if replacements:
-        _log(replacements, prelus, "layers")
+        _log(replacements, len(prelus), "layers")
     return replacements
 
 

@@ -5,7 +5,7 @@ from insightface_mx.compat import mx
 
 
 class InferenceModule:
-    """What MXNet's Module offers for inference, of the graph that `cpu_rewrite.rewrite_for_inference` makes.
+    """What `embedding.embed` needs of MXNet's Module, for the graph that `cpu_rewrite.rewrite_for_inference` makes.
 
     symbol: the faithful graph, with the one input `data`. contexts: list of MXNet contexts. shape: of the input, over
     all contexts; batches of another size bind anew. Nothing runs before parameters are set.

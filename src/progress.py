@@ -27,6 +27,9 @@ class _File(logging.FileHandler):
 
     def handleError(self, record):
         problem = sys.exc_info()[1]
+        if not isinstance(problem, OSError):
+            super().handleError(record)
+            return
         logging.getLogger().removeHandler(self)
         with contextlib.suppress(OSError):  # what it still holds cannot be written either
             self.close()

@@ -60,6 +60,14 @@ def test_mirror(kind):
     assert np.array_equal(before, image())
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32, np.int16])
+@pytest.mark.parametrize("color", [1, 2])
+def test_colors_of_images_of_other_types(kind, color):
+    change = drawn(factors=np.array([1.1, 0.9, 1.05]), quality=10)
+    expected = written(image(), change, color=color)
+    assert np.abs(written(image().astype(kind), change, color=color) - expected).max() < 1e-3
+
+
 def test_memory_holds_nothing_of_the_image_before():
     augmenter, out = augment.Augmenter(SIZE, rand_mirror=True, color=1, cutoff=4), np.empty((2, 3, *SIZE), np.float32)
     for seed in range(2):
