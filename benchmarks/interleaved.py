@@ -11,8 +11,6 @@ import numpy as np
 from insightface_mx.compat import mx, processors
 
 HEADINGS = ("ms, median (least-most)", "images/s", "times as fast as the first, median (least-most)")
-
-
 WARM_UP = 2  # rounds that are not counted: memory is set aside and layouts are chosen in them
 
 
