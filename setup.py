@@ -4,6 +4,15 @@ from setuptools import setup
 
 PACKAGE_DIR = {
     "insightface_mx": "src",
+    "insightface_mx.base": "src/base",
+    "insightface_mx.cli": "src/cli",
+    "insightface_mx.formats": "src/formats",
+    "insightface_mx.photos": "src/photos",
+    "insightface_mx.engine": "src/engine",
+    "insightface_mx.conversion": "src/conversion",
+    "insightface_mx.detection": "src/detection",
+    "insightface_mx.embedding": "src/embedding",
+    "insightface_mx.training": "src/training",
     "insightface_mx.symbols": "symbols",
     "insightface_mx.eval": "eval",
     "insightface_mx.deploy": "deploy",

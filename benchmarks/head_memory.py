@@ -11,9 +11,9 @@ import statistics
 import sys
 import time
 
-from insightface_mx import losses, options
-from insightface_mx.compat import mx
-from insightface_mx.memory_report import planned
+from insightface_mx import losses
+from insightface_mx.base.compat import mx
+from insightface_mx.training.memory_report import planned
 
 COLUMNS = "{:>8} {:>10} {:>26} {:>8} {:>8} {:>9}\n"
 
@@ -62,7 +62,6 @@ def step_seconds(executors, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_softmax_loss(parser)
     parser.add_argument("--emb-size", type=int, default=512, help="length of the embedding")
     parser.add_argument("--batch", type=int, default=64, help="samples")
     parser.add_argument("--classes", type=int, nargs="+", default=[10000, 85742], help="numbers of classes")

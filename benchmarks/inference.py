@@ -11,8 +11,8 @@ from interleaved import measure, print_headings, print_machine, print_rows
 from modules import SIZE, images, plain_inference, prepare
 
 from insightface_mx import symbols
-from insightface_mx.compat import mx
-from insightface_mx.eval import embedding
+from insightface_mx.base.compat import mx
+from insightface_mx.engine import network as embedding
 
 
 def subjects(network, batch):

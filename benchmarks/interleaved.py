@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from insightface_mx.compat import mx, processors
+from insightface_mx.base.compat import cpu_count, mx
 
 HEADINGS = ("ms, median (least-most)", "images/s", "times as fast as the first, median (least-most)")
 WARM_UP = 2  # rounds that are not counted: memory is set aside and layouts are chosen in them
@@ -52,7 +52,7 @@ def print_machine(*more):
         model = None
     processor = model.group(1) if model else platform.processor() or platform.machine()
     versions = f"Python {platform.python_version()}", f"mxnet {mx.__version__}", f"numpy {np.__version__}", *more
-    print(f"\n{processors()} x {processor}; {', '.join(versions)}")
+    print(f"\n{cpu_count()} x {processor}; {', '.join(versions)}")
 
 
 def _range(values, factor, digits):

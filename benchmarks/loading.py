@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from insightface_mx.compat import mx, processors
-from insightface_mx.datasets.rec_writer import write_training_set
+from insightface_mx.base.compat import cpu_count, mx
+from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.image_iter import FaceImageIter
-from insightface_mx.recordio import RecordFile
 
 SIZE, BATCH = 112, 128
 BARE = ("bare decoding, OpenCV", "bare decoding, simplejpeg")
@@ -113,7 +113,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2560, help="images a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default: %(default)s)")
-    threads = sorted({1, 2, processors()})
+    threads = sorted({1, 2, cpu_count()})
     parser.add_argument(
         "--threads", type=int, nargs="+", default=threads, help="decoding threads (default: %(default)s)"
     )

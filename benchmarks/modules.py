@@ -4,9 +4,10 @@ import logging
 
 import numpy as np
 
-from insightface_mx import cpu_rewrite, denormals, losses, module_state, options, symbols
-from insightface_mx.compat import mx
-from insightface_mx.optimizer import SGD
+from insightface_mx import losses, options, symbols
+from insightface_mx.base.compat import mx
+from insightface_mx.engine import cpu_rewrite, denormals, module_state
+from insightface_mx.engine.optimizer import SGD
 
 SIZE = (112, 112)  # pixels
 
@@ -32,8 +33,7 @@ def plain_inference(network, symbol, batch):
 
 def training_module(network, batch, classes, fast):
     """A Module with ArcFace and SGD, and the made-up batch to train on; fast: graph and SGD in the forms for CPUs."""
-    parser = options.parser(None)
-    options.add_softmax_loss(parser)
+    parser = options.parser(options.SoftmaxOptions, "", "")
     args = parser.parse_args(["--network", network])
     symbol = losses.training_symbol(symbols.get_symbol(network, args.emb_size), classes, args)
     inputs = {"data": (batch, 3, *SIZE), "softmax_label": (batch,)}

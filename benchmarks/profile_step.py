@@ -16,8 +16,8 @@ from interleaved import print_headings, print_machine
 from modules import SIZE, images, plain_inference, prepare, step_of, training_module
 
 from insightface_mx import symbols
-from insightface_mx.compat import mx
-from insightface_mx.eval import embedding
+from insightface_mx.base.compat import mx
+from insightface_mx.engine import network as embedding
 
 
 def inference_pass(network, batch):

@@ -13,7 +13,7 @@ import numpy as np
 from interleaved import measure, print_headings, print_machine, print_rows
 from modules import images, prepare, step_of, training_module
 
-from insightface_mx.compat import processors
+from insightface_mx.base.compat import cpu_count
 
 
 def subjects(network, batch, classes, torch_side):
@@ -30,7 +30,7 @@ def subjects(network, batch, classes, torch_side):
     if torch_side:
         ordered = {name: params[0][name] for name in plain.symbol.list_arguments() if name in params[0]}
         labels, pixels = data.label[0].asnumpy().astype(np.int64), images(batch)
-        model, found["PyTorch"] = torch_side.training_step(network, classes, pixels, labels, ordered, processors())
+        model, found["PyTorch"] = torch_side.training_step(network, classes, pixels, labels, ordered, cpu_count())
         compare(network, torch_side.embeddings(model, pixels), expected)
     return found
 

@@ -17,13 +17,15 @@ from itertools import groupby
 
 import numpy as np
 
-from insightface_mx.arguments import Help, positive
-from insightface_mx.checkpoint import saving
-from insightface_mx.datasets import command, hold_out, sources
-from insightface_mx.datasets.rec_writer import Images, refuse_existing, write_lst, write_training_set
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.main import Help
+from insightface_mx.cli.types import positive
+from insightface_mx.datasets import command, hold_out
 from insightface_mx.datasets.spool import Spool
-from insightface_mx.errors import UserError
-from insightface_mx.verification_bin import write_bin
+from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.rec_writer import Images, refuse_existing, write_lst, write_training_set
+from insightface_mx.formats.verification_set import write_bin
+from insightface_mx.photos import sources
 
 
 def build(args):
@@ -38,7 +40,7 @@ def build(args):
     command.report_skipped(os.path.join(args.output, "skipped.csv"), skipped + left_out)
     if not groups:
         raise UserError(f"no photo of {args.source} can be used: see {os.path.join(args.output, 'skipped.csv')}")
-    with saving(args.output):
+    with report_write_errors(args.output):
         if args.hold_out:
             groups = write_held_out(args, photos, groups, spool)
         write_lst(os.path.join(args.output, "train.lst"), _rows(photos, groups))

@@ -20,16 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx.arguments import Help
-from insightface_mx.compat import processors
-from insightface_mx.dataset import read_property
+from insightface_mx.base.compat import cpu_count
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command
-from insightface_mx.datasets.rec_writer import Images, refuse_existing, write_training_set
-from insightface_mx.datasets.training_set import by_label, verification_sets
-from insightface_mx.decoding import read_image
-from insightface_mx.errors import UserError
-from insightface_mx.recordio import RecordFile, find_offsets
-from insightface_mx.verification_bin import read_bin
+from insightface_mx.formats.identities import by_label, verification_sets
+from insightface_mx.formats.rec_writer import Images, refuse_existing, write_training_set
+from insightface_mx.formats.recordio import RecordFile, find_offsets
+from insightface_mx.formats.training_set import read_property
+from insightface_mx.formats.verification_set import read_bin
+from insightface_mx.photos.decode import read_image
 
 # A record: its labels, and of its image size (height, width) and the pixels' hash; problem: '' or what is wrong.
 Record = namedtuple("Record", "labels size digest problem")
@@ -82,7 +82,7 @@ class Check:
         return records
 
     def _read_all(self):
-        with ThreadPoolExecutor(processors()) as pool:
+        with ThreadPoolExecutor(cpu_count()) as pool:
             keys = self.records.keys()
             found = pool.map(lambda number: _inspect(self.records, number), keys)
             return dict(zip(keys, tqdm(found, total=len(keys), unit="rec", desc="reading", disable=None)))

@@ -7,12 +7,12 @@ import os
 import sys
 from collections import Counter
 
-from insightface_mx.arguments import positive
-from insightface_mx.checkpoint import replacing, saving
-from insightface_mx.compat import processors
-from insightface_mx.datasets import sources
+from insightface_mx.base.compat import cpu_count
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.cli.types import positive
 from insightface_mx.datasets.prepare import Settings
-from insightface_mx.errors import UserError, exit_on_user_error
+from insightface_mx.formats.atomic import atomic_path, report_write_errors
+from insightface_mx.photos import sources
 
 MOST_SHOWN = 10  # reasons in a summary
 
@@ -29,7 +29,7 @@ def add_face_options(parser):
     )
     group.add_argument("--min-face", type=positive, default=20, help="smallest face looked for, pixels, from 12 on")
     group.add_argument("--detector", help="folder of MTCNN's det1..det3 checkpoints (default: the package mtcnn)")
-    parser.add_argument("--workers", type=positive, default=processors(), help="processes that prepare faces")
+    parser.add_argument("--workers", type=positive, default=cpu_count(), help="processes that prepare faces")
 
 
 def settings(args):
@@ -51,7 +51,7 @@ def settings(args):
 
 def write_csv(path, rows):
     """Write a csv file, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", **sources.TEXT) as file:
+    with atomic_path(path) as temporary, open(temporary, "w", **sources.TEXT) as file:
         csv.writer(file).writerows(rows)
 
 
@@ -61,7 +61,7 @@ def report_skipped(path, skipped):
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
         return
-    with saving(path):
+    with report_write_errors(path):
         write_csv(path, [("skipped", "reason"), *skipped])
     logging.warning("%d skipped, listed in %s:", len(skipped), path)
     for reason, count in Counter(reason for _, reason in skipped).most_common(MOST_SHOWN):

@@ -11,11 +11,13 @@ import sys
 
 import numpy as np
 
-from insightface_mx import checkpoint, train_softmax
-from insightface_mx.compat import mx
+from insightface_mx import train_softmax
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import exit_on_user_error
 from insightface_mx.datasets import orl
-from insightface_mx.errors import exit_on_user_error
-from insightface_mx.eval import embedding, roc, verification
+from insightface_mx.engine import network as embedding
+from insightface_mx.eval import roc, verification
+from insightface_mx.formats import checkpoint
 
 BATCH = 30  # ten batches an epoch
 LR_FALLS = (0.65, 0.85)  # after these shares of the run

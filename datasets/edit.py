@@ -14,14 +14,15 @@ import os
 
 import numpy as np
 
-from insightface_mx.arguments import Help, positive
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.main import Help
+from insightface_mx.cli.types import positive
 from insightface_mx.datasets import command
-from insightface_mx.datasets.embedded import Embedder
-from insightface_mx.datasets.rec_writer import Images, refuse_existing, write_training_set
-from insightface_mx.datasets.training_set import TrainingSet
-from insightface_mx.devices import HELP
-from insightface_mx.errors import UserError
-from insightface_mx.verification_bin import read_bin
+from insightface_mx.embedding.embedder import Embedder
+from insightface_mx.engine.devices import HELP
+from insightface_mx.formats.identities import TrainingSet
+from insightface_mx.formats.rec_writer import Images, refuse_existing, write_training_set
+from insightface_mx.formats.verification_set import read_bin
 
 
 def merge(args):

@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from insightface_mx.errors import UserError
+from insightface_mx.base.errors import UserError
 
 FOLDS = 10
 

@@ -9,13 +9,13 @@ import os
 
 import numpy as np
 
-from insightface_mx.arguments import Help
-from insightface_mx.checkpoint import saving
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command
-from insightface_mx.datasets.training_set import TrainingSet, verification_sets
-from insightface_mx.decoding import read_image
-from insightface_mx.errors import UserError
-from insightface_mx.verification_bin import read_bin
+from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.identities import TrainingSet, verification_sets
+from insightface_mx.formats.verification_set import read_bin
+from insightface_mx.photos.decode import read_image
 
 
 def describe(folder):
@@ -66,7 +66,7 @@ def plot(counts, path):
     edges = np.unique(np.geomspace(1, max(counts.max(), 1) + 1, 40).astype(int))
     axes.hist(np.maximum(counts, 1), bins=edges if len(edges) > 1 else 1)
     axes.set(xscale="log", xlabel="images a person", ylabel="people")
-    with saving(path):
+    with report_write_errors(path):
         figure.savefig(path, dpi=100, format="png")
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from insightface_mx.alignment import preprocess
-from insightface_mx.datasets.rec_writer import write_training_set
-from insightface_mx.deploy.mtcnn_detector import MtcnnDetector
-from insightface_mx.errors import UserError, exit_on_user_error
-from insightface_mx.verification_bin import write_bin
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.detection.detector import MtcnnDetector
+from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.verification_set import write_bin
 
 PEOPLE, PHOTOS, TRAINING_PEOPLE = 40, 10, 30
 SIZE = 112

@@ -6,8 +6,8 @@ A reader returns pairs and what it leaves out: a list of (place in the list, rea
 import csv
 import os
 
-from insightface_mx.datasets.sources import EXTENSIONS, TEXT
-from insightface_mx.errors import UserError
+from insightface_mx.base.errors import UserError
+from insightface_mx.photos.sources import EXTENSIONS, TEXT
 
 FLAGS = {"1": True, "0": False, "true": True, "false": False}
 

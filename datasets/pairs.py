@@ -12,13 +12,13 @@ import argparse
 import logging
 import os
 
-from insightface_mx.arguments import Help
-from insightface_mx.checkpoint import saving
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command, pair_lists
-from insightface_mx.datasets.sources import Photo
 from insightface_mx.datasets.spool import Spool
-from insightface_mx.errors import UserError
-from insightface_mx.verification_bin import write_bin
+from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.verification_set import write_bin
+from insightface_mx.photos.sources import Photo
 
 
 def read_list(args):
@@ -47,7 +47,7 @@ def make(args):
         raise UserError(f"no pair of {args.list} can be used: see the list of what was skipped")
     numbers = {path: number for number, path in enumerate(paths)}
     faces = {path: spool.face(number) for path, number in numbers.items() if not reasons[path]}
-    with saving(args.output):
+    with report_write_errors(args.output):
         images = [faces[path] for one, other, _ in usable for path in (one, other)]
         write_bin(args.output, images, [same for _, _, same in usable])
     spool.remove()

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from insightface_mx.alignment import preprocess
-from insightface_mx.datasets import sources
-from insightface_mx.decoding import fit
-from insightface_mx.errors import UserError
+from insightface_mx.base.errors import UserError
+from insightface_mx.photos import sources
+from insightface_mx.photos.decode import fit
 
 LONGEST = 1600  # pixels: faces are looked for in a smaller copy of a longer photo
 SHORTEST = 200  # a photo below is enlarged twice where no face was found
@@ -105,7 +105,7 @@ class Preparer:
 
     def _detect_faces(self, images):
         if self._detector is None:
-            from insightface_mx.deploy.mtcnn_detector import MtcnnDetector  # takes MXNet, which crops do without
+            from insightface_mx.detection.detector import MtcnnDetector
 
             self._detector = MtcnnDetector(self._settings.detector, minsize=self._settings.min_face)
         return self._detector.detect_faces(images)

@@ -14,9 +14,9 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx.checkpoint import replacing, save_text, saving
 from insightface_mx.datasets import workers
 from insightface_mx.datasets.prepare import Preparer
+from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
 
 CHUNK = 64  # photos
 
@@ -30,7 +30,7 @@ class Spool:
 
     def fill(self, processes):
         """Prepare what is not yet there, in so many processes."""
-        with saving(self.folder):
+        with report_write_errors(self.folder):
             self._begin()
             missing = [number for number in range(self._chunks) if not os.path.exists(self._path(number))]
             if len(missing) < self._chunks:
@@ -94,7 +94,7 @@ class Spool:
 def _prepare(path, photos, settings):
     """Write the file of a chunk; returns its number of photos."""
     faces, reasons = zip(*_preparer(settings)(photos))
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
             faces=np.frombuffer(b"".join(faces), np.uint8),

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from insightface_mx.arguments import Help
-from insightface_mx.checkpoint import saving
-from insightface_mx.compat import processors
+from insightface_mx.base.compat import cpu_count
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command
-from insightface_mx.datasets.training_set import TrainingSet
-from insightface_mx.errors import UserError
+from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.identities import TrainingSet
 
 _SIGNATURES = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"), (b"P5", ".pgm"))
 
@@ -27,7 +27,7 @@ def unpack(folder, output):
     if os.path.exists(output):
         raise UserError(f"{output} exists already: remove it, or choose another --output")
     data, partial = TrainingSet(folder), f"{output}.partial"
-    with saving(output), ThreadPoolExecutor(processors()) as pool:
+    with report_write_errors(output), ThreadPoolExecutor(cpu_count()) as pool:
         for label in range(len(data.groups)):
             os.makedirs(os.path.join(partial, _folder(label)), exist_ok=True)
         places = [(label, number) for label, group in enumerate(data.groups) for number in group.tolist()]

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait as wait_for
 
 import cv2
 
-from insightface_mx.errors import UserError
+from insightface_mx.base.errors import UserError
 
 _AHEAD = 2  # tasks submitted for each worker, so that the list of all is never in memory twice
 

@@ -22,10 +22,14 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx import checkpoint, options, symbols
-from insightface_mx.compat import mx, processors
-from insightface_mx.deploy import backends, export_onnx, onnx_check, quantize
-from insightface_mx.errors import UserError, exit_on_user_error
+from insightface_mx import symbols
+from insightface_mx.base.compat import cpu_count, mx
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.cli import types
+from insightface_mx.conversion import proof as onnx_check
+from insightface_mx.deploy import export_onnx, quantize
+from insightface_mx.embedding import backends
+from insightface_mx.formats import checkpoint
 
 ROWS = {  # name: backend, and whether it runs the int8 file
     "mxnet, plain": ("plain", False),
@@ -109,8 +113,8 @@ def table_row(network, name, measured, reference):
 
 def run(args):
     """Measure every row and print the table as it grows."""
-    image_size, batches = options.image_size(args), args.batch
-    say(f"{platform.processor() or platform.machine()}, {processors()} processors; {args.seconds:g} s a figure")
+    image_size, batches = args.image_size, args.batch
+    say(f"{platform.processor() or platform.machine()}, {cpu_count()} processors; {args.seconds:g} s a figure")
     for line in table_head(batches):
         say(line)
     networks = [args.model] if args.model else args.networks.split(",")
@@ -167,7 +171,13 @@ def parser():
     add("--model", metavar="PREFIX,EPOCH", help="a checkpoint, in place of --networks")
     add("--batch", type=whole_numbers, default="1,32", metavar="N,N", help="images in a pass (default: %(default)s)")
     add("--seconds", type=float, default=5, help="of measuring for every figure (default: %(default)s)")
-    add("--image-size", default="112,112", metavar="H,W", help="the network's input, pixels (default: %(default)s)")
+    add(
+        "--image-size",
+        type=types.image_size,
+        default="112,112",
+        metavar="H,W",
+        help="the network's input, pixels (default: %(default)s)",
+    )
     return result
 
 

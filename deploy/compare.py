@@ -14,10 +14,11 @@ import zipfile
 
 import numpy as np
 
-from insightface_mx.deploy import face_model, images
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.deploy import face_model
 from insightface_mx.deploy.face_model import THRESHOLD, FaceModel
-from insightface_mx.errors import UserError, exit_on_user_error
 from insightface_mx.eval import roc
+from insightface_mx.photos import images
 
 FAR = 1e-3
 

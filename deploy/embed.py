@@ -22,15 +22,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx import checkpoint
-from insightface_mx.arguments import positive
-from insightface_mx.checkpoint import replacing, save_text, saving
-from insightface_mx.compat import processors
-from insightface_mx.decoding import fit
-from insightface_mx.deploy import face_model, face_table, inputs
+from insightface_mx.base.compat import cpu_count
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.cli.types import positive
+from insightface_mx.deploy import face_model, face_table
 from insightface_mx.deploy.face_model import Face, FaceModel
-from insightface_mx.errors import UserError, exit_on_user_error
-from insightface_mx.eval.embedding import BATCH_SIZE
+from insightface_mx.engine.network import BATCH_SIZE
+from insightface_mx.formats import checkpoint
+from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.photos import inputs
+from insightface_mx.photos.decode import fit
 
 CHUNK = 512  # images whose results are kept together; an interruption loses less than so many
 
@@ -53,7 +54,7 @@ class Kept:
 
     def save(self, number, table, failures):
         """Keep a chunk: its table and its failures, a list of lines."""
-        with replacing(self._path(number)) as temporary, open(temporary, "wb") as file:
+        with atomic_path(self._path(number)) as temporary, open(temporary, "wb") as file:
             np.savez(file, failures=np.array(failures, str), **table)
 
     def load(self, number):
@@ -80,7 +81,7 @@ class Embedder:
     def __init__(self, source, model, batch_size, aligned, all_faces):
         self._source, self._model, self._batch_size = source, model, batch_size
         self._aligned, self._all_faces = aligned, all_faces
-        self._pool = ThreadPoolExecutor(processors(), "decode")
+        self._pool = ThreadPoolExecutor(cpu_count(), "decode")
 
     def chunk(self, start, progress):
         """Table and failures of the images from `start` on; `progress` is told of every image."""
@@ -137,7 +138,7 @@ def run(args):
     source = inputs.open_source(args.input)
     model = FaceModel(args)
     note(f"{len(source)} images, {model.backend.name}")
-    with saving(args.output):
+    with report_write_errors(args.output):
         kept = Kept(f"{args.output}.part", settings(args, source))
         chunks = compute(source, Embedder(source, model, args.batch_size, args.aligned, args.all_faces), kept)
     write(args.output, (kept.load(number)[0] for number in chunks))

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from insightface_mx import alignment
-from insightface_mx.decoding import fit
-from insightface_mx.deploy import backends
-from insightface_mx.deploy.inputs import network_input
-from insightface_mx.deploy.mtcnn_detector import MtcnnDetector
-from insightface_mx.errors import UserError
+from insightface_mx.base.errors import UserError
+from insightface_mx.detection.detector import MtcnnDetector
+from insightface_mx.embedding import backends
 from insightface_mx.eval import roc
+from insightface_mx.photos import decode
+from insightface_mx.photos.decode import fit
+from insightface_mx.photos.inputs import network_input
 
 THRESHOLD = 1.24  # squared distance of unit embeddings, below which two faces are of one person
 DEFAULTS = {
@@ -68,9 +69,9 @@ class FaceModel:
     def get_faces(self, images):
         """All faces of every BGR image, most probable first: a list of lists of Face.
 
-        images: arrays that alignment.to_bgr takes, of any sizes. UserError: an image too large for the detector.
+        images: arrays that decode.to_bgr takes, of any sizes. UserError: an image too large for the detector.
         """
-        images = [alignment.to_bgr(image) for image in images]
+        images = [decode.to_bgr(image) for image in images]
         found = self.detector.detect_faces(images, det_type=self.args.det)
         return [self._faces(image, *result) if result else [] for image, result in zip(images, found)]
 

@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 
-from insightface_mx.checkpoint import replacing, saving
-from insightface_mx.errors import UserError
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
 CORNERS = ("x1", "y1", "x2", "y2")
 
@@ -42,13 +42,15 @@ def write_npz(path, tables):
     """An array for each column, read by numpy.load."""
     tables = list(tables)
     columns = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
-    with saving(path), replacing(path) as temporary, open(temporary, "wb") as file:
+    with report_write_errors(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **columns)
 
 
 def write_csv(path, tables):
     """A line for each face behind a line of names; the embedding's columns are e0, e1, ..."""
-    with saving(path), replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with report_write_errors(path), atomic_path(path) as temporary, open(
+        temporary, "w", newline="", encoding="utf-8"
+    ) as file:
         lines = csv.writer(file)
         for number, table in enumerate(tables):
             if number == 0:
@@ -64,7 +66,7 @@ def write_parquet(path, tables):
     import pyarrow
     from pyarrow import parquet
 
-    with saving(path), replacing(path) as temporary:
+    with report_write_errors(path), atomic_path(path) as temporary:
         file = None
         for table in tables:
             length = table["embedding"].shape[1]

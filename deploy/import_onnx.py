@@ -19,12 +19,17 @@ import logging
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx import checkpoint, denormals
-from insightface_mx.compat import mx
-from insightface_mx.deploy import iresnet, onnx_check, onnx_file, onnx_form, onnx_match
-from insightface_mx.deploy.onnx_file import Node
-from insightface_mx.deploy.onnx_params import read_params
-from insightface_mx.errors import exit_on_user_error
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import exit_on_user_error
+from insightface_mx.conversion import file as onnx_file
+from insightface_mx.conversion import fingerprint as onnx_form
+from insightface_mx.conversion import iresnet
+from insightface_mx.conversion import proof as onnx_check
+from insightface_mx.conversion import recognise as onnx_match
+from insightface_mx.conversion.file import Node
+from insightface_mx.conversion.read_params import read_params
+from insightface_mx.engine import denormals
+from insightface_mx.formats import checkpoint
 
 IMAGE_SIZE = (112, 112)  # where a file leaves it open
 EPOCH = 0

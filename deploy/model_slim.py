@@ -6,9 +6,9 @@ python model_slim.py --model ../model/r50,12        writes ../model/r50s-symbol.
 import argparse
 import os
 
-from insightface_mx import checkpoint
-from insightface_mx.errors import UserError, exit_on_user_error
-from insightface_mx.eval.embedding import embedding_of
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.engine.network import embedding_of
+from insightface_mx.formats import checkpoint
 
 
 def slim(prefix, epoch):

@@ -24,11 +24,14 @@ import numpy as np
 import onnx
 from onnx import version_converter
 
-from insightface_mx import options
-from insightface_mx.deploy import backends, export_onnx, inputs, onnx_check
-from insightface_mx.errors import UserError, exit_on_user_error
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.cli import types
+from insightface_mx.conversion import export as export_onnx
+from insightface_mx.conversion import proof as onnx_check
+from insightface_mx.embedding import backends
 from insightface_mx.eval import roc
-from insightface_mx.eval.embedding import load_bin
+from insightface_mx.eval.pairs import load_bin
+from insightface_mx.photos import inputs
 
 OPSET = 13  # the first that knows a scale for every channel
 CALIBRATION_IMAGES = 300
@@ -75,7 +78,7 @@ def accuracy(backend, pairs):
 def run(args):
     """Quantise, compare on the pairs, and keep the file where it serves."""
     _nncf()  # before the long work
-    image_size = options.image_size(args)
+    image_size = args.image_size
     pairs = load_bin(args.pairs, image_size)
     images = inputs.aligned_images(args.calibration, image_size, CALIBRATION_IMAGES)
     with export_onnx.writing(args.output) as temporary, tempfile.TemporaryDirectory() as folder:
@@ -108,7 +111,13 @@ def parser():
     )
     add("--pairs", required=True, metavar="FILE.bin", help="a verification set to measure the loss on")
     add("--max-loss", type=float, default=MAX_LOSS, metavar="PERCENT", help="of accuracy (default: %(default)s)")
-    add("--image-size", default="112,112", metavar="H,W", help="the network's input, pixels (default: %(default)s)")
+    add(
+        "--image-size",
+        type=types.image_size,
+        default="112,112",
+        metavar="H,W",
+        help="the network's input, pixels (default: %(default)s)",
+    )
     return result
 
 

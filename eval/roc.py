@@ -6,6 +6,8 @@ counts as the same person where its distance is strictly below the threshold.
 
 import numpy as np
 
+from insightface_mx.embedding.vectors import normalize
+
 THRESHOLDS = np.arange(0, 4, 0.01)
 VAL_THRESHOLDS = np.arange(0, 4, 0.001)
 FAR_TARGET = 1e-3
@@ -96,14 +98,6 @@ def folds(pairs, nrof_folds):
 def pair_distances(embeddings):
     """Squared Euclidean distance of each pair; (2n, d) to (n,)."""
     return np.sum(np.square(embeddings[0::2] - embeddings[1::2]), axis=1)
-
-
-def normalize(embeddings):
-    """Rows scaled to unit length; zero rows stay zero, infinite ones become NaN, which is near nothing."""
-    norms = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings))
-    norms[norms == 0] = 1
-    with np.errstate(invalid="ignore"):
-        return embeddings / norms[:, np.newaxis]
 
 
 def _best(distances, issame):

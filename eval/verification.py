@@ -14,20 +14,23 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx import checkpoint, denormals, options
-from insightface_mx.compat import mx
-from insightface_mx.errors import UserError, exit_on_user_error
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.cli import types
+from insightface_mx.engine import denormals
+from insightface_mx.engine.network import BATCH_SIZE, load_model
 from insightface_mx.eval import roc
 from insightface_mx.eval.bad_cases import write_sheet, wrong_pairs
-from insightface_mx.eval.embedding import BATCH_SIZE, load_bin, load_model, result_lines, test
+from insightface_mx.eval.pairs import load_bin, result_lines, test
 from insightface_mx.eval.roc import evaluate
+from insightface_mx.formats import checkpoint
 
 __all__ = ["evaluate", "load_bin", "main", "test"]  # `import verification` offers the first three to other programs
 
 
 def verify(args):
     """Test every checkpoint on every set and do with each result what --mode says."""
-    image_size = options.image_size(args)
+    image_size = args.image_size
     sets = find_sets(args.data_dir, args.target)
     prefix, epochs = find_checkpoints(args.model, args.max)
     folder = args.output or os.path.dirname(prefix) or "."
@@ -172,7 +175,13 @@ def parser():
     add(
         "--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help="images in one pass (default: %(default)s)"
     )
-    add("--image-size", default="112,112", metavar="H,W", help="the network's input, pixels (default: %(default)s)")
+    add(
+        "--image-size",
+        type=types.image_size,
+        default="112,112",
+        metavar="H,W",
+        help="the network's input, pixels (default: %(default)s)",
+    )
     add("--nfolds", type=positive, default=10, metavar="N", help="folds of the cross-validation (default: %(default)s)")
     add(
         "--mode",

@@ -1,3 +1,5 @@
 """Face recognition on Apache MXNet: the 2018 InsightFace (ArcFace) code on today's Python."""
 
-__version__ = "0.1.0"
+from insightface_mx.base import __version__
+
+__all__ = ["__version__"]

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from insightface_mx.photos.decode import to_bgr
+
 # Left eye, right eye, nose, left and right corner of the mouth: x and y in an aligned image of 112x96 pixels.
 REFERENCE = np.array(
     [(30.2946, 51.6963), (65.5318, 51.5014), (48.0252, 71.7366), (33.5493, 92.3655), (62.7299, 92.2041)]
@@ -89,23 +91,6 @@ def crop(image, box, image_size):
     if not part.size:
         raise ValueError(f"the box {box} lies outside the image of {image.shape[1]}x{image.shape[0]} pixels")
     return cv2.resize(part, (image_size[1], image_size[0]))
-
-
-def to_bgr(image):
-    """An image as OpenCV has it, (h, w, 3) uint8 BGR, from grey, BGR or BGRA (the alpha is dropped) of 8 or 16 bits.
-
-    Shapes (h, w), (h, w, 1), (h, w, 3), (h, w, 4). Raises ValueError for anything else, and for no pixels.
-    """
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"an image is a numpy array, not {type(image).__name__}; cv2.imread gives None where it fails")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"an image has pixels of uint8 or uint16, not {image.dtype}")
-    grey = image[:, :, None] if image.ndim == 2 else image
-    if grey.ndim != 3 or grey.shape[2] not in (1, 3, 4) or not grey.size:
-        raise ValueError(f"an image has the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {image.shape}")
-    if image.dtype == np.uint16:
-        grey = np.rint(grey / 257).astype(np.uint8)
-    return np.ascontiguousarray(np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else grey[:, :, :3])
 
 
 def _height_width(image_size):

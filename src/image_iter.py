@@ -9,11 +9,11 @@ from itertools import chain, islice
 import numpy as np
 
 from insightface_mx import augment
-from insightface_mx.compat import mx, processors
-from insightface_mx.dataset import MOST_BAD, image_records
-from insightface_mx.decoding import decode
-from insightface_mx.errors import UserError
-from insightface_mx.recordio import RecordFile
+from insightface_mx.base.compat import cpu_count, mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.formats.training_set import MOST_BAD, image_records
+from insightface_mx.photos.decode import decode
 
 SKIP, STOP = "skip", "stop"  # what to do about a record that cannot be used
 _BATCHES_AHEAD = 3
@@ -75,7 +75,7 @@ class FaceImageIter(mx.io.DataIter):
         self.seed = np.random.SeedSequence(seed).entropy
         self.provide_data = [mx.io.DataDesc(data_name, (batch_size, *self.data_shape))]
         self.provide_label = [mx.io.DataDesc(label_name, (batch_size,))]
-        self.workers = workers or processors()
+        self.workers = workers or cpu_count()
         self._memory = _Memory((batch_size, *self.data_shape))
         self._pool = ThreadPoolExecutor(self.workers, "decode")
         self.start(0, 0)

@@ -11,7 +11,7 @@ t is the angle between an embedding and the weights of its own class, and `cos_t
 import math
 from typing import Callable, Dict, NamedTuple, Optional
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 
 BETA = "fc7_beta"
 NEAR_ONE = 0.99999994  # the largest float32 under 1: here arccos still has a finite slope

@@ -5,18 +5,13 @@
 Ctrl-C saves and says where; --resume goes on from there, or from where a killed run last saved.
 """
 
-from insightface_mx import losses, memory_report, options
-from insightface_mx.callback import TestAndSave
-from insightface_mx.compat import mx
-from insightface_mx.contradictions import agreed_facts
-from insightface_mx.dataset import read_property
-from insightface_mx.devices import get_contexts
-from insightface_mx.errors import UserError
-from insightface_mx.metric import AccMetric, LossMetric, LossValueMetric
-from insightface_mx.nan_guard import NanGuard
-from insightface_mx.progress import Progress
-from insightface_mx.schedule import warn_of_unusual_rate
-from insightface_mx.training import (
+from insightface_mx import losses, options
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.engine.devices import get_contexts
+from insightface_mx.formats.training_set import read_property
+from insightface_mx.training import memory_report
+from insightface_mx.training.build import (
     build_model,
     build_network,
     build_test,
@@ -25,8 +20,14 @@ from insightface_mx.training import (
     run_command,
     set_seed,
 )
-from insightface_mx.training_figures import TrainingFigures
-from insightface_mx.training_run import Epochs, Run, find_saved
+from insightface_mx.training.evaluate_and_save import TestAndSave
+from insightface_mx.training.metrics import AccMetric, LossMetric, LossValueMetric
+from insightface_mx.training.nan_guard import NanGuard
+from insightface_mx.training.progress import Progress
+from insightface_mx.training.resume_check import agreed_facts
+from insightface_mx.training.run import Epochs, Run, find_saved
+from insightface_mx.training.schedule import warn_of_unusual_rate
+from insightface_mx.training.statistics import TrainingFigures
 
 
 def train(args):
@@ -79,8 +80,7 @@ def check_options(args):
 
 
 def main(argv=None):
-    parser = options.parser(__doc__)
-    options.add_softmax_loss(parser)
+    parser = options.parser(options.SoftmaxOptions, __doc__, "python train_softmax.py --network r50 --data-dir ../data")
     run_command(train, parser, argv)
 
 

@@ -10,20 +10,15 @@ import logging
 
 import numpy as np
 
-from insightface_mx import options, triplet, triplet_losses
-from insightface_mx.callback import TestAndSave
-from insightface_mx.checkpoint import module_params
-from insightface_mx.compat import mx
-from insightface_mx.contradictions import agreed_facts
-from insightface_mx.dataset import identity_ranges
-from insightface_mx.devices import get_contexts
-from insightface_mx.errors import UserError
-from insightface_mx.eval import embedding as verify
+from insightface_mx import options, triplets
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.engine import network as verify
+from insightface_mx.engine.devices import get_contexts
+from insightface_mx.engine.module_state import current_params
 from insightface_mx.eval import roc
-from insightface_mx.metric import LossValueMetric
-from insightface_mx.nan_guard import NanGuard
-from insightface_mx.progress import Progress
-from insightface_mx.training import (
+from insightface_mx.formats.training_set import identity_ranges
+from insightface_mx.training.build import (
     build_model,
     build_network,
     build_test,
@@ -32,8 +27,13 @@ from insightface_mx.training import (
     run_command,
     set_seed,
 )
-from insightface_mx.training_figures import TrainingFigures
-from insightface_mx.training_run import Batches, Run, find_saved
+from insightface_mx.training.evaluate_and_save import TestAndSave
+from insightface_mx.training.metrics import LossValueMetric
+from insightface_mx.training.nan_guard import NanGuard
+from insightface_mx.training.progress import Progress
+from insightface_mx.training.resume_check import agreed_facts
+from insightface_mx.training.run import Batches, Run, find_saved
+from insightface_mx.training.statistics import TrainingFigures
 
 _BAGS = 20  # that may be searched for the triplets of one batch
 
@@ -49,7 +49,7 @@ def train(args):
     embedding = build_network(args)
     data = open_data(args, batch_size)
     facts = agreed_facts(args, "train_triplet", data, contexts, saved)
-    saved_symbol = triplet_losses.training_symbol(embedding, args.loss_type, args.triplet_alpha)
+    saved_symbol = triplets.training_symbol(embedding, args.loss_type, args.triplet_alpha)
     model = build_model(saved_symbol, args, contexts, data, saved)
     optimizer = init_optimizer(model, args, batch_size, contexts)
 
@@ -102,7 +102,7 @@ def build_embed(model, embedding, data, contexts):
     inference = verify.bind(embedding, contexts, data.batch_size, data.data_shape[1:])
 
     def embed(numbers):
-        inference.set_params(*module_params(model))
+        inference.set_params(*current_params(model))
         return roc.normalize(verify.embed(data.read(numbers), inference, data.batch_size)).astype(np.float32)
 
     return embed
@@ -158,29 +158,29 @@ class Bags(Batches):
         # a stream of random numbers that `data` does not use
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(0, bag)))
         wanted = self._data.batch_size // 3
-        triplets = find_triplets(self._groups, self._embed, self._args, rng, wanted)
-        if triplets is None and bag == 0:
+        found = find_triplets(self._groups, self._embed, self._args, rng, wanted)
+        if found is None and bag == 0:
             raise UserError(
                 f"{_BAGS} bags do not hold the {wanted} triplets of a batch: start from a better network "
                 "(--pretrained), or raise --triplet-alpha or --triplet-bag-size, or lower --per-batch-size"
             )
-        if triplets is None:
+        if found is None:
             logging.info("the end: %d bags do not hold the triplets of a batch any more", _BAGS)
             return False
-        self._triplets = triplets
+        self._triplets = found
         self._serve(bag, 0)
         return True
 
     def _serve(self, bag, batch):
-        self._data.start(bag, batch, triplet.in_thirds(self._triplets, triplets_per_device(self._args)))
+        self._data.start(bag, batch, triplets.in_thirds(self._triplets, triplets_per_device(self._args)))
 
 
 def find_triplets(groups, embed, args, rng, wanted):
     """Record numbers of at least `wanted` triplets, (n, 3), shuffled; None where _BAGS bags hold fewer."""
     found = np.empty((0, 3), np.int64)
     for _ in range(_BAGS):
-        numbers, identity = triplet.draw_bag(groups, args.triplet_bag_size, args.images_per_identity, rng)
-        places = triplet.mine(embed(numbers), identity, args.triplet_alpha, rng, args.triplet_max_ap)
+        numbers, identity = triplets.draw_bag(groups, args.triplet_bag_size, args.images_per_identity, rng)
+        places = triplets.mine(embed(numbers), identity, args.triplet_alpha, rng, args.triplet_max_ap)
         logging.info("bag of %d images: %d triplets", len(numbers), len(places))
         found = np.concatenate([found, numbers[places]])
         if len(found) >= wanted:
@@ -208,8 +208,9 @@ def identities(records, images_filter, skip_bad=False):
 
 
 def main(argv=None):
-    parser = options.parser(__doc__)
-    options.add_triplet_loss(parser)
+    parser = options.parser(
+        options.TripletTrainingOptions, __doc__, "python train_triplet.py --network r50 --data-dir ../data"
+    )
     run_command(train, parser, argv)
 
 

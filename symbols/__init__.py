@@ -2,7 +2,7 @@
 
 from typing import Callable, NamedTuple
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import (
     fdensenet,
     fdpn,

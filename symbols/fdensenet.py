@@ -1,6 +1,6 @@
 """DenseNet (Huang et al., arXiv 1608.06993), bottleneck and compression 0.5: d121, d161, d169, d201."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.stem import get_head
 from insightface_mx.symbols.symbol_utils import get_fc1

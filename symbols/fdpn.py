@@ -6,7 +6,7 @@ stage's growth.
 
 from typing import NamedTuple
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.stem import get_head
 from insightface_mx.symbols.symbol_utils import get_fc1

@@ -6,7 +6,7 @@ part of every checkpoint. Build it under a fresh mx.name.NameManager, as symbols
 
 import functools
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.stem import for_imagenet
 from insightface_mx.symbols.symbol_utils import get_fc1

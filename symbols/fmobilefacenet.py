@@ -1,6 +1,6 @@
 """MobileFaceNet (Chen et al., arXiv 1804.07573): y1, and the deeper y2."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.symbol_utils import get_fc1
 from insightface_mx.symbols.variants import family, pick

@@ -1,6 +1,6 @@
 """MobileNet v1 (Howard et al., arXiv 1704.04861) with PReLU: m1."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.symbol_utils import get_fc1
 from insightface_mx.symbols.variants import family, pick

@@ -3,7 +3,7 @@
 Its layers come from Gluon, for the names and the attributes of the variables that checkpoints hold.
 """
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.symbol_utils import get_fc1
 from insightface_mx.symbols.variants import family

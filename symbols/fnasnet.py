@@ -4,7 +4,7 @@ Its layers come from Gluon, which numbers them by kind as they are made (conv17,
 below is part of every checkpoint.
 """
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.symbol_utils import get_fc1
 from insightface_mx.symbols.variants import family

@@ -3,7 +3,7 @@
 Every stage begins with a unit of stride 2, the first stage too, so that a 112x112 image ends as a 7x7 map.
 """
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.symbol_utils import get_fc1
 from insightface_mx.symbols.variants import family, pick

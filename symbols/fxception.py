@@ -6,7 +6,7 @@ The depthwise convolutions are grouped ones. The 2018 graph had an operator and 
 
 import re
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.stem import for_imagenet
 from insightface_mx.symbols.symbol_utils import get_fc1

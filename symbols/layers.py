@@ -1,6 +1,6 @@
 """The pieces that the networks share; names and attributes are part of every checkpoint, so each is said once."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols.variants import pick
 
 ACTIVATIONS = {

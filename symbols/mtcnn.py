@@ -5,7 +5,7 @@ det1 to det4. Input N x 3 x H x W, BGR, mapped to -1..1; every network ends in t
 places. A box's regression is four shares of its width and height: left, top, right, bottom.
 """
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 
 LANDMARKS = 5

@@ -1,6 +1,6 @@
 """The networks of SphereFace (Liu et al., arXiv 1704.08063): residual, without batch norm; s20 to s104."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.variants import family, pick
 

@@ -1,6 +1,6 @@
 """What version_input means outside `fresnet`, and the first layers that DenseNet and DPN share."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import fresnet, layers
 from insightface_mx.symbols.variants import pick
 

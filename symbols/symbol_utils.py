@@ -1,6 +1,6 @@
 """From the last feature map to the embedding: the version_output heads, and the table of them."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.variants import pick
 

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 
-from insightface_mx.errors import UserError, exit_on_user_error
+from insightface_mx.base.errors import UserError, exit_on_user_error
 from insightface_mx.symbols import NAMES, get_symbol
 
 INPUT = (1, 3, 112, 112)

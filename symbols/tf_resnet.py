@@ -4,7 +4,7 @@ They differ from fresnet's IR units in the shortcuts, which look at channels alo
 squeeze-excite brings, and in the embedding, which flattens the map as TensorFlow does: row, column, channel.
 """
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.variants import family, pick
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from insightface_mx.datasets.rec_writer import write_training_set
-from insightface_mx.verification_bin import write_bin
+from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.verification_set import write_bin
 
 PEOPLE, PHOTOS, SIZE = 4, 6, 32
 

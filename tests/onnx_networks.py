@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from insightface_mx import checkpoint
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
+from insightface_mx.formats import checkpoint
 from insightface_mx.symbols import get_symbol
 
 

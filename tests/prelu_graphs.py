@@ -1,6 +1,6 @@
 """Pieces of networks with PReLU, as the networks have it and as the formula says, for the tests of faster forms."""
 
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 
 SLOPES = (-0.5, 0.25, 1.0, 1.75, 0.0)
 

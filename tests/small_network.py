@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from insightface_mx import checkpoint, native, symbols
-from insightface_mx.compat import mx
+from insightface_mx import symbols
+from insightface_mx.base.compat import mx
+from insightface_mx.engine import prelu_library as native
+from insightface_mx.formats import checkpoint
 
 LENGTH = 32
 

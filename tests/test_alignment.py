@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from insightface_mx import alignment
+from insightface_mx.photos import decode
 
 FACE = np.array([(130, 95), (170, 100), (148, 122), (130, 140), (162, 144)], np.float64)
 
@@ -102,10 +103,10 @@ def test_formats_become_bgr(photo):
     grey = photo[:, :, 0]
     three = np.dstack([grey] * 3)
     for same in (grey, grey[:, :, None], grey.astype(np.uint16) * 257):
-        assert np.array_equal(alignment.to_bgr(same), three)
-    assert np.array_equal(alignment.to_bgr(photo), photo)
-    assert np.array_equal(alignment.to_bgr(np.dstack([photo, grey])), photo)
-    assert np.array_equal(alignment.to_bgr(photo[:, ::-1]), photo[:, ::-1])
+        assert np.array_equal(decode.to_bgr(same), three)
+    assert np.array_equal(decode.to_bgr(photo), photo)
+    assert np.array_equal(decode.to_bgr(np.dstack([photo, grey])), photo)
+    assert np.array_equal(decode.to_bgr(photo[:, ::-1]), photo[:, ::-1])
     assert alignment.preprocess(grey, landmark=FACE - 60).shape == (112, 112, 3)
 
 
@@ -124,7 +125,7 @@ def test_formats_become_bgr(photo):
 )
 def test_what_is_no_image(image, message):
     with pytest.raises(ValueError, match=message):
-        alignment.to_bgr(image)
+        decode.to_bgr(image)
     with pytest.raises(ValueError, match=message):
         alignment.preprocess(image)
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from insightface_mx.dataset import identity_ranges
-from insightface_mx.datasets.rec_writer import write_training_set
-from insightface_mx.errors import UserError
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.formats.training_set import identity_ranges
 from insightface_mx.image_iter import FaceImageIter
-from insightface_mx.recordio import RecordFile
 
 PEOPLE, PHOTOS = 40, 10
 IMAGES = PEOPLE * PHOTOS
@@ -135,7 +135,7 @@ def test_a_damaged_identity_record_costs_its_identity(tmp_path, caplog):
 
 
 def test_a_damaged_jpeg_is_bad_with_and_without_simplejpeg(monkeypatch):
-    from insightface_mx import decoding
+    from insightface_mx.photos import decode as decoding
 
     image = cv2.GaussianBlur(np.random.RandomState(0).randint(0, 256, (40, 40, 3)).astype(np.uint8), (5, 5), 0)
     for settings in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]):

@@ -2,11 +2,11 @@ import cv2
 import numpy as np
 import pytest
 
-from insightface_mx.compat import mx
-from insightface_mx.datasets.rec_writer import write_training_set
-from insightface_mx.decoding import decode, fit
-from insightface_mx.errors import UserError
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats.rec_writer import write_training_set
 from insightface_mx.image_iter import FaceImageIter
+from insightface_mx.photos.decode import decode, fit
 
 
 def open_iter(data_dir, **options):

@@ -8,7 +8,7 @@ import pytest
 from numeric import slope
 
 from insightface_mx import losses
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
 from insightface_mx.options import add_softmax_loss
 
 CASES = {

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from conftest import photo
 
-from insightface_mx import checkpoint, options, train_softmax, training_state
-from insightface_mx.compat import mx
-from insightface_mx.datasets.rec_writer import write_training_set
+from insightface_mx import options, train_softmax
+from insightface_mx.base.compat import mx
 from insightface_mx.eval import verification
+from insightface_mx.formats import checkpoint
+from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.training import state as training_state
 
 SMALL = (
     "--network r18 --version-act relu --version-output GAP --emb-size 8 --image-size 32,32 --per-batch-size 6".split()
@@ -191,8 +193,7 @@ def gradients_of(executor, values, batch, part):
 
 
 def parse(*argv):
-    parser = options.parser("")
-    options.add_softmax_loss(parser)
+    parser = options.parser(options.SoftmaxOptions, "", "")
     return parser.parse_args(argv)
 
 

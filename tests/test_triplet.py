@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from numeric import slope
 
-from insightface_mx import checkpoint, options, train_softmax, train_triplet, triplet, triplet_losses
-from insightface_mx.compat import mx
-from insightface_mx.errors import UserError
-from insightface_mx.eval import embedding as verify
+from insightface_mx import options, train_softmax, train_triplet, triplets
+from insightface_mx import triplets as triplet
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.engine import network as verify
 from insightface_mx.eval import verification
-from insightface_mx.recordio import RecordFile
+from insightface_mx.formats import checkpoint
+from insightface_mx.formats.recordio import RecordFile
 
 NETWORK = "--network r18 --version-act relu --version-output GAP --emb-size 8 --image-size 32,32 --target toy".split()
 PHOTOS = 6  # of each person in the data set
@@ -124,7 +126,7 @@ def formula(x, loss_type, alpha, devices=1):
 
 def run_symbol(x, loss_type, alpha, devices=1):
     """Outputs of a Module over several contexts, and the gradient of its loss."""
-    symbol = triplet_losses.training_symbol(mx.sym.Variable("data"), loss_type, alpha)
+    symbol = triplets.training_symbol(mx.sym.Variable("data"), loss_type, alpha)
     model = mx.mod.Module(symbol, label_names=None, context=[mx.cpu(i) for i in range(devices)])
     model.bind([("data", x.shape)], inputs_need_grad=True)
     model.init_params()
@@ -253,8 +255,7 @@ def gradients_of(executor, values, images, loss_type):
 
 
 def parse(*argv):
-    parser = options.parser("")
-    options.add_triplet_loss(parser)
+    parser = options.parser(options.TripletTrainingOptions, "", "")
     return parser.parse_args(argv)
 
 

@@ -1,0 +1,77 @@
+"""The one door to MXNet: `from insightface_mx.base.compat import mx`.
+
+MXNet 1.9.1 uses numpy names that numpy 1.24 removed, and reads some settings from the environment while it loads. Both
+are corrected here, and nothing else changes for the rest of the process. MXNet takes seconds to load: it loads when
+`mx` is first imported from here, and this module alone does not load it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, Dict, Iterator
+
+import numpy
+
+if TYPE_CHECKING:
+    mx: Any  # MXNet has no type information
+
+# MXNet's classes in annotations; each is Any for the type checker.
+Symbol = Any
+NDArray = Any
+Context = Any
+Module = Any
+Params = Dict[str, NDArray]  # parameter name -> value
+
+
+def __getattr__(name: str) -> Any:
+    """Load MXNet for the name `mx`."""
+    if name == "mx":
+        return _load_mxnet()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _restore_numpy_aliases() -> None:
+    """Put back numpy.bool, .int, .float, .complex, .object and .str, which are the builtins of the same name."""
+    for name in ("bool", "int", "float", "complex", "object", "str"):
+        if name not in vars(numpy):
+            setattr(numpy, name, getattr(builtins, name))
+
+
+def cpu_count() -> int:
+    """Return the number of CPUs that this process may use (its affinity mask, not the machine's count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Set the variables that the user has not set, and remove them again."""
+    missing = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
+
+
+@functools.lru_cache(maxsize=None)
+def _load_mxnet() -> Any:
+    _restore_numpy_aliases()
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else a line on standard error for every bind
+    # threads wait busily for a tenth of a millisecond, then sleep: sleeping at once costs an idle machine 6 % of a y1's
+    # step, and waiting longer slows a shared one down many times
+    waiting = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "10000"}
+    settings = {
+        **({} if "OMP_WAIT_POLICY" in os.environ else waiting),
+        "OMP_NUM_THREADS": str(cpu_count()),  # otherwise MXNet uses only half of the CPUs
+        # oneDNN's joined dense layer fails behind a 1x1 map, and keeps its old weights after Module.set_params
+        "MXNET_DISABLE_MKLDNN_FC_OPT": "1",
+    }
+    with _environment(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numpy functions and escape sequences that are MXNet's business
+        import mxnet
+    return mxnet

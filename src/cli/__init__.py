@@ -1,0 +1,1 @@
+"""The command-line kit: option types, output and the frame that every command runs in."""

@@ -1,0 +1,78 @@
+"""The frame that every command runs in: its parser, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import Any, Callable, Iterator, Sequence
+
+from insightface_mx.base import __version__
+from insightface_mx.base.errors import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description and of the example, and shows defaults that are values."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        help_text = action.help or ""
+        if action.default is False or action.default in ("", None) or "(default" in help_text:
+            return help_text
+        return super()._get_help_string(action)
+
+
+def make_parser(description: str | None, example: str, **settings: Any) -> argparse.ArgumentParser:
+    """Make the parser of a command.
+
+    Args:
+        description: What the command does; the docstring of its module.
+        example: Command lines to show at the end of --help, one or more lines.
+        settings: Further arguments of ArgumentParser.
+
+    Returns:
+        A parser that knows --help and --version.
+    """
+    lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
+    parser = argparse.ArgumentParser(
+        description=description, epilog=f"example:\n{lines}", formatter_class=Help, **settings
+    )
+    parser.add_argument("--version", action="version", version=f"insightface-mx {__version__}")
+    return parser
+
+
+def run_command(
+    run: Callable[[argparse.Namespace], int | None],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line and run the command.
+
+    Args:
+        run: Does the work; gets the parsed options and returns the exit status, None for 0.
+        parser: The command's parser, as `make_parser` makes it.
+        argv: Words of the command line; None: those that the process was started with.
+
+    Raises:
+        SystemExit: With the command's status where that is not 0; with status 2 for a UserError, whose message is
+            printed on standard error without a traceback; with status 130 for Ctrl-C.
+    """
+    args = parser.parse_args(argv)
+    with command_errors():
+        status = run(args)
+    if status:
+        raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def command_errors() -> Iterator[None]:
+    """End the process with status 2 and a message for a UserError, with status 130 for Ctrl-C."""
+    try:
+        yield
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by Ctrl-C; no file is left half written\n")
+        raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,1 @@
+"""Bytes on disk: each format is read and written in one file."""

@@ -1,0 +1,1 @@
+"""From image files, lists and records to pixels."""

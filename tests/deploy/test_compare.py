@@ -1,0 +1,118 @@
+"""insightface-compare on ORL photos, with a made-up network."""
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+import small_network
+from harness import orl_photo
+
+from insightface_mx.base.errors import UserError
+from insightface_mx.deploy import compare
+from insightface_mx.deploy.face_model import FaceModel
+from insightface_mx.eval import roc
+
+own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
+PAIRS = 400
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with a network, photos a and b of two people, two of both, empty, and pairs.npz to calibrate on."""
+    folder = tmp_path_factory.mktemp("compare")
+    two = np.hstack([orl_photo(1, 1), orl_photo(2, 1)])
+    photos = {"a": orl_photo(1, 1), "b": orl_photo(2, 1), "two": two, "empty": np.zeros((50, 50), np.uint8)}
+    for name, photo in photos.items():
+        cv2.imwrite(str(folder / f"{name}.png"), photo)
+    (folder / "text.jpg").write_text("no picture")
+    small_network.save(folder / "net")
+    rows = np.random.RandomState(0).normal(0, 1, (2 * PAIRS, small_network.LENGTH))
+    rows[1::4] = rows[0::4] + 0.3 * rows[1::4]
+    issame = np.arange(PAIRS) % 2 == 0
+    np.savez(folder / "pairs.npz", embeddings=roc.normalize(rows), issame=issame)
+    return folder
+
+
+def run(work, one, other, *more):
+    compare.main([f"{work}/{one}", f"{work}/{other}", "--model", f"{work}/net,1", *more])
+
+
+def expected_distance(work, flip):
+    model = FaceModel(model=f"{work}/net,1", backend="mxnet", flip=flip)
+    one, other = (model.get_feature(model.get_input(orl_photo(person, 1))) for person in (1, 2))
+    return np.sum((one - other) ** 2)
+
+
+def figures(text):
+    return [float(value) for value in re.search(r"distance ([\d.]+), cosine ([-\d.]+) \(openvino\)", text).groups()]
+
+
+def test_boxes_distance_cosine_and_verdict(work, capsys):
+    run(work, "a.png", "b.png")
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{work}/a\.png: face 1 of 1 at 82,90,223,284, probability 0\.997", lines[0])
+    assert len(lines) == 4
+    distance, cosine = figures(lines[2])
+    assert distance == pytest.approx(expected_distance(work, flip=0), abs=2e-4)
+    assert cosine == pytest.approx(1 - distance / 2, abs=2e-4)
+    assert lines[3] == "the same person (threshold 1.2400)"
+    run(work, "a.png", "b.png", "--threshold", f"{distance - 0.001}")
+    assert f"different people (threshold {distance - 0.001:.4f})" in capsys.readouterr().out
+
+
+def test_the_same_photo(work, capsys):
+    run(work, "a.png", "a.png")
+    assert figures(capsys.readouterr().out) == [0, 1]
+
+
+def test_of_several_faces_the_most_probable(work, capsys):
+    run(work, "two.png", "a.png")
+    lines = capsys.readouterr().out.splitlines()
+    assert "face 1 of 2" in lines[0] and lines[0].endswith("(compared)")
+    assert "face 2 of 2" in lines[1] and not lines[1].endswith("(compared)")
+
+
+def test_a_threshold_at_a_false_accept_rate(work, capsys):
+    run(work, "a.png", "b.png", "--calibration", f"{work}/pairs.npz", "--far", "0.05")
+    text = capsys.readouterr().out
+    assert figures(text)[0] == pytest.approx(expected_distance(work, flip=1), abs=2e-4)
+    threshold = float(re.search(r"threshold ([\d.]+), false accept rate 0\.05 on .*pairs\.npz\)", text).group(1))
+    with np.load(f"{work}/pairs.npz") as arrays:
+        distances, issame = roc.pair_distances(arrays["embeddings"]), arrays["issame"]
+    assert np.mean(distances[~issame] < threshold) == pytest.approx(0.05, abs=0.0051)
+    assert threshold == pytest.approx(np.sort(distances[~issame])[9], abs=0.03)
+    assert np.mean(distances[issame] < threshold) == 1
+
+
+def test_calibrations_that_cannot_serve(work, tmp_path):
+    length = small_network.LENGTH
+    (tmp_path / "text.npz").write_text("no arrays")
+    np.savez(tmp_path / "other.npz", name=np.arange(3))
+    wrong = [
+        (f"{work}/pairs.npz", 0.001, length, "has 200 pairs of different people: --far must be at least 1/200"),
+        (f"{work}/pairs.npz", 0.1, 512, "has embeddings of 32 numbers, the network 512"),
+        (f"{tmp_path}/none.npz", 0.1, length, "cannot open .*none.npz: No such file"),
+        (f"{tmp_path}/text.npz", 0.1, length, r"text.npz is not what verification.py --mode 2 writes"),
+        (f"{tmp_path}/other.npz", 0.1, length, r"other.npz is not what verification.py --mode 2 writes"),
+    ]
+    for path, far, numbers, message in wrong:
+        with pytest.raises(UserError, match=message):
+            compare.calibrated_threshold(path, far, numbers)
+
+
+def test_both_bad_photos_are_named(work, capsys):
+    with pytest.raises(SystemExit) as error:
+        run(work, "empty.png", "text.jpg")
+    assert error.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert re.fullmatch(r"error: .*empty\.png: no face found; --det 1 takes photos for crops of one face", lines[0])
+    assert re.fullmatch(r"error: .*text\.jpg is not an image that Pillow knows: .*", lines[1])
+
+
+@pytest.mark.parametrize("wrong", [["--far", "2"], ["--far", "x"], ["--threshold", "1", "--calibration", "a.npz"]])
+def test_options_are_checked(work, capsys, wrong):
+    with pytest.raises(SystemExit) as error:
+        run(work, "a.png", "b.png", *wrong)
+    assert error.value.code == 2
+    assert wrong[0] in capsys.readouterr().err

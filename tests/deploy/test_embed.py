@@ -1,0 +1,225 @@
+"""insightface-embed: every kind of input and output, bad images among good ones, interruptions."""
+
+import csv
+import os
+import shutil
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import small_network
+from harness import orl_photo
+from pyarrow import parquet
+
+from insightface_mx.deploy import embed
+from insightface_mx.deploy.face_model import FaceModel
+from insightface_mx.eval import verification
+from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.verification_set import write_bin
+from insightface_mx.photos import images, inputs
+
+own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
+COUNT = 10
+
+
+def face(number):
+    """An aligned face, or something of that size, as PNG."""
+    draw = np.random.RandomState(number)
+    colours = cv2.resize(draw.randint(0, 256, (5, 5, 3)).astype(np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(".png", colours)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with a network, aligned/ with ten images, train.rec with the same ten, pairs.bin and photos/."""
+    folder = tmp_path_factory.mktemp("embed")
+    for name in ("aligned", "photos"):
+        (folder / name).mkdir()
+    for number in range(COUNT):
+        (folder / "aligned" / f"{number}.png").write_bytes(face(number))
+    write_training_set(str(folder), [[face(i) for i in range(first, first + 5)] for first in (0, 5)], (112, 112))
+    write_bin(str(folder / "pairs.bin"), [face(number) for number in range(COUNT)], [True, False, True, False, True])
+    two = np.hstack([orl_photo(1, 1), orl_photo(2, 1)])
+    for name, photo in (("one", orl_photo(3, 1)), ("two", two), ("none", np.zeros((40, 40), np.uint8))):
+        cv2.imwrite(str(folder / "photos" / f"{name}.png"), photo)
+    (folder / "photos" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    cut = (folder / "photos" / "one.png").read_bytes()
+    (folder / "photos" / "cut.png").write_bytes(cut[: len(cut) // 2])
+    small_network.save(folder / "net")
+    return folder
+
+
+def run(work, source, output, *more):
+    embed.main([str(source), "--model", f"{work}/net,1", "--output", str(output), "--batch-size", "4", *more])
+
+
+def expected_features(work, flip=False):
+    faces = np.stack([inputs.network_input(images.decode(face(number), "")) for number in range(COUNT)])
+    rows = small_network.plain_mxnet(f"{work}/net,1", faces)
+    if flip:
+        rows = rows + small_network.plain_mxnet(f"{work}/net,1", faces[:, :, :, ::-1])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_aligned_images_of_a_folder(work, tmp_path):
+    run(work, work / "aligned", tmp_path / "a.npz", "--aligned")
+    table = np.load(tmp_path / "a.npz")
+    assert table["name"].tolist() == [f"{work}/aligned/{number}.png" for number in range(COUNT)]
+    np.testing.assert_allclose(table["embedding"], expected_features(work), atol=1e-5)
+    assert table["embedding"].dtype == np.float32
+    assert table["label"].tolist() == [-1] * COUNT
+    assert table["box"].tolist() == [[0, 0, 112, 112]] * COUNT
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_training_records_have_labels(work, tmp_path):
+    run(work, work / "train.rec", tmp_path / "a.npz", "--aligned")
+    table = np.load(tmp_path / "a.npz")
+    assert table["name"].tolist() == [str(number) for number in range(1, COUNT + 1)]
+    assert table["label"].tolist() == [0] * 5 + [1] * 5
+    np.testing.assert_allclose(table["embedding"], expected_features(work), atol=1e-5)
+
+
+def test_a_verification_set_as_verification_py_embeds_it(work, tmp_path):
+    run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned", "--flip")
+    options = ["--data-dir", str(work), "--target", "pairs", "--mode", "2", "--output", str(tmp_path)]
+    verification.main(["--model", f"{work}/net,1", *options])
+    table = np.load(tmp_path / "a.npz")
+    assert table["name"].tolist() == [str(number) for number in range(COUNT)]
+    np.testing.assert_allclose(
+        table["embedding"], np.load(tmp_path / "pairs-0001-embeddings.npz")["embeddings"], atol=1e-5
+    )
+    np.testing.assert_allclose(table["embedding"], expected_features(work, flip=True), atol=1e-5)
+
+
+def test_lists(work, tmp_path):
+    (tmp_path / "a.lst").write_text(
+        f"1\t{work}/aligned/3.png\t7\n\n0\t{work}/aligned/1.png\t8.0\t0\t0\t9\t9\n{work}/aligned/0.png\n"
+    )
+    run(work, tmp_path / "a.lst", tmp_path / "a.npz", "--aligned")
+    table = np.load(tmp_path / "a.npz")
+    assert table["label"].tolist() == [7, 8, -1]
+    np.testing.assert_allclose(table["embedding"], expected_features(work)[[3, 1, 0]], atol=1e-5)
+
+
+def test_csv_and_parquet_hold_the_same(work, tmp_path):
+    for ending in ("npz", "csv", "parquet"):
+        run(work, work / "train.rec", tmp_path / f"a.{ending}", "--aligned")
+    table = np.load(tmp_path / "a.npz")
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        head, *lines = csv.reader(file)
+    assert head[:9] == ["name", "label", "face", "x1", "y1", "x2", "y2", "score", "e0"]
+    assert [line[0] for line in lines] == table["name"].tolist()
+    assert np.array_equal(np.array([line[8:] for line in lines], np.float32), table["embedding"])
+    rows = parquet.read_table(tmp_path / "a.parquet").to_pydict()
+    assert list(rows) == [*head[:8], "embedding"]
+    assert np.array_equal(np.array(rows["embedding"], np.float32), table["embedding"])
+    assert (rows["label"], rows["x2"], rows["score"]) == ([0] * 5 + [1] * 5, [112] * COUNT, [1] * COUNT)
+
+
+def test_bad_photos_among_good_ones(work, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        run(work, work / "photos", tmp_path / "a.npz")
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert "broken.jpg is not an image" in said
+    assert "cut.png is a damaged image or one cut short" in said
+    assert "none.png: no face found" in said
+    assert f"error: 3 images could not be used; the others are in {tmp_path}/a.npz" in said
+    assert "Traceback" not in said
+    table = np.load(tmp_path / "a.npz")
+    assert [os.path.basename(name) for name in table["name"]] == ["one.png", "two.png"]
+    model = FaceModel(model=f"{work}/net,1", backend="mxnet")
+    expected = model.get_feature(model.get_input(orl_photo(3, 1)))
+    np.testing.assert_allclose(table["embedding"][0], expected, atol=1e-4)
+    assert (table["score"] > 0.8).all() and table["box"][0, 2] - table["box"][0, 0] > 100
+
+
+def test_all_faces(work, tmp_path):
+    (tmp_path / "list").write_text(f"{work}/photos/two.png\n{work}/photos/one.png\n")
+    run(work, tmp_path / "list", tmp_path / "a.npz", "--all-faces")
+    table = np.load(tmp_path / "a.npz")
+    assert table["face"].tolist() == [0, 1, 0]
+    assert (table["box"][:2, 2].min() < 312) and (table["box"][:2, 0].max() > 312)
+
+
+def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
+    monkeypatch.setattr(embed, "CHUNK", 4)
+    reads = []
+    read = images.decode
+
+    def stopping(content, name):
+        reads.append(name)
+        if len(reads) == 9:
+            raise KeyboardInterrupt
+        return read(content, name)
+
+    monkeypatch.setattr(images, "decode", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")
+    assert os.listdir(tmp_path) == ["a.npz.part"]
+    copy = tmp_path / "b.npz.part"
+    shutil.copytree(tmp_path / "a.npz.part", copy)
+    del reads[:]
+    reads += [""] * 9
+    run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")
+    assert len(reads) - 9 == 2  # eight of ten were done
+    np.testing.assert_allclose(np.load(tmp_path / "a.npz")["embedding"], expected_features(work), atol=1e-5)
+    with pytest.raises(SystemExit):
+        run(work, work / "pairs.bin", tmp_path / "b.npz", "--aligned", "--flip")
+    assert not (tmp_path / "b.npz").exists()
+
+
+def test_a_failed_write_leaves_the_old_output(work, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.npz").write_text("old")
+
+    def full(*args, **arrays):
+        if "failures" not in arrays:
+            raise OSError(28, "No space left on device")
+        save(*args, **arrays)
+
+    save = np.savez
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(SystemExit):
+        run(work, work / "aligned", tmp_path / "a.npz", "--aligned")
+    assert "a.npz: No space left on device" in capsys.readouterr().err
+    assert (tmp_path / "a.npz").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["a.npz", "a.npz.part"]
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "message"),
+    [
+        ("nothing", "a.npz", "cannot open nothing: No such file"),
+        ("{empty}", "a.npz", "holds no image files"),
+        ("{work}/net-0001.params", "a.npz", "is no list of paths"),
+        ("{work}/aligned", "a.txt", "the name must end in .npz, .csv, .parquet"),
+        ("{empty}/a.bin", "a.npz", "cannot open"),
+    ],
+)
+def test_what_cannot_be_done(work, tmp_path, capsys, source, output, message):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as error:
+        run(work, source.format(work=work, empty=tmp_path / "empty"), tmp_path / output, "--aligned")
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["empty"]
+
+
+def test_no_faces_at_all(work, tmp_path, capsys):
+    (tmp_path / "list").write_text(f"{work}/photos/none.png\nmissing.png\n")
+    with pytest.raises(SystemExit):
+        run(work, tmp_path / "list", tmp_path / "a.csv")
+    assert "missing.png: No such file" in capsys.readouterr().err
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1
+
+
+def test_settings_follow_the_network(work):
+    args = SimpleNamespace(model=f"{work}/net,1", output="a", batch_size=1, gpu=0, flip=False)
+    source = inputs.open_source(str(work / "aligned"))
+    before = embed.settings(args, source)
+    args.batch_size, args.output = 2, "b"
+    assert embed.settings(args, source) == before
+    os.utime(work / "net-0001.params", (1, 1))
+    assert embed.settings(args, source) != before

@@ -1,0 +1,251 @@
+"""Backends: that they compute what MXNet computes, which one is taken, and int8 files."""
+
+import importlib.util
+import os
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import small_network
+
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.deploy import benchmark, export_onnx, quantize
+from insightface_mx.embedding import backends
+from insightface_mx.formats import checkpoint
+from insightface_mx.formats.verification_set import write_bin
+from insightface_mx.photos import inputs
+
+own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
+IMAGES = np.random.RandomState(6).randint(0, 256, (5, 3, 112, 112)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_network.save(tmp_path_factory.mktemp("model") / "net")
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return small_network.plain_mxnet(model, IMAGES)
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("onnx") / "net.onnx")
+    export_onnx.main(["--model", model, "--output", path])
+    return path
+
+
+def assert_close(found, expected):
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", backends.PACKAGES)
+def test_every_backend_computes_the_same(name, model, expected):
+    backend = backends.load(model, name=name)
+    assert (backend.name, backend.length, backend.image_size) == (name, small_network.LENGTH, (112, 112))
+    assert np.abs(expected[0] - expected[1]).max() > 0.01 * np.abs(expected).max()
+    for batch_size in (1, 2, 8):
+        assert_close(backend.embed(IMAGES, batch_size), expected)
+    assert_close(backend.embed(IMAGES[1:2].astype(np.float32)), expected[1:2])
+    assert backend.embed(IMAGES[:0]).shape == (0, small_network.LENGTH)
+    mirrored = IMAGES[:, :, :, ::-1]
+    assert np.array_equal(backend.embed(mirrored), backend.embed(mirrored.copy()))
+
+
+@pytest.mark.parametrize("shape", [(3, 112, 112), (1, 3, 112, 96), (1, 112, 112, 3)])
+def test_images_of_another_shape(model, shape):
+    with pytest.raises(ValueError, match=r"images must be \(n, 3, 112, 112\), not "):
+        backends.load(model, name="mxnet").embed(np.zeros(shape))
+
+
+def wrong_by(amount, runner):
+    def load(path):
+        run = runner(path)
+        return lambda images: run(images) + np.float32(amount)
+
+    return load
+
+
+def test_the_fastest_that_agrees_is_taken(model, monkeypatch, caplog):
+    assert list(backends.PACKAGES) == ["openvino", "onnxruntime", "mxnet"]
+    assert backends.load(model).name == "openvino"
+    assert "passed over" not in caplog.text
+    for name in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(backends._RUNNERS, name, wrong_by(0.05, backends._RUNNERS[name]))
+        with pytest.raises(backends.Unfit, match=f"{name} disagrees with the reference: largest relative difference"):
+            backends.load(model, name=name)
+        chosen = {"openvino": "onnxruntime", "onnxruntime": "mxnet"}[name]
+        assert backends.load(model).name == chosen
+    assert "a faster backend passed over: openvino disagrees" in caplog.text
+    assert "a faster backend passed over: onnxruntime disagrees" in caplog.text
+
+
+def test_only_what_is_installed(model, file, monkeypatch):
+    monkeypatch.setattr(backends, "installed", lambda name: name == "mxnet")
+    assert backends.load(model).name == "mxnet"
+    with pytest.raises(UserError, match=r"openvino needs openvino and onnx and onnxruntime: pip install"):
+        backends.load(model, name="openvino")
+    with pytest.raises(UserError, match=r"onnxruntime needs onnx and onnxruntime: pip install"):
+        backends.load(file)
+
+
+def test_an_operator_without_onnx_form_leaves_mxnet(tmp_path, caplog):
+    fc1 = mx.sym.FullyConnected(mx.sym.erf(mx.sym.var("data")), num_hidden=3, no_bias=True, name="fc1")
+    mx.model.save_checkpoint(str(tmp_path / "erf"), 1, fc1, {"fc1_weight": mx.nd.ones((3, 3 * 8 * 8))}, {})
+    assert backends.load(f"{tmp_path}/erf,1", (8, 8)).name == "mxnet"
+    assert "operator erf (node erf" in caplog.text
+    with pytest.raises(UserError, match="operator erf"):
+        backends.load(f"{tmp_path}/erf,1", (8, 8), name="onnxruntime")
+
+
+def test_the_onnx_file_is_written_once(tmp_path, monkeypatch):
+    model = small_network.save(tmp_path / "net", seed=4)
+    exported = []
+    export = export_onnx.export
+    monkeypatch.setattr(export_onnx, "export", lambda *args: exported.append(args[1]) or export(*args))
+    first = backends.load(model).embed(IMAGES)
+    assert np.array_equal(backends.load(model).embed(IMAGES), first)
+    assert len(exported) == 1 and exported[0].startswith(os.environ["XDG_CACHE_HOME"])
+    half = IMAGES[:, :, ::2, ::2]
+    assert_close(backends.load(model, (56, 56)).embed(half), small_network.plain_mxnet(model, half))
+    small_network.save(tmp_path / "net", seed=5)
+    assert np.abs(backends.load(model).embed(IMAGES) - first).max() > 0.01
+    assert len(set(exported)) == len(exported) == 3
+
+
+def test_an_onnx_file_needs_no_checkpoint(file, expected):
+    for name in ("auto", "onnxruntime"):
+        assert_close(backends.load(file, name=name).embed(IMAGES), expected)
+
+
+def changed(file, path, **changes):
+    model = onnx.load(file)
+    for name, value in changes.items():
+        setattr(model, name, value)
+    onnx.save(model, path)
+    return str(path)
+
+
+def test_files_that_cannot_be_taken(file, model, tmp_path):
+    (tmp_path / "text.onnx").write_text("not a network")
+    foreign = changed(file, tmp_path / "foreign.onnx", producer_name="pytorch")
+    wrong = [
+        (foreign, {}, "was not written here, so its scaling of pixels is unknown: use import_onnx.py"),
+        (str(tmp_path / "text.onnx"), {}, "ONNX Runtime cannot run .*text.onnx"),
+        (str(tmp_path / "none.onnx"), {}, "ONNX Runtime cannot run .*none.onnx"),
+        (file, {"image_size": (56, 56)}, "takes images of 112,112: give --image-size 112,112"),
+        (file, {"name": "mxnet"}, "MXNet does not run .*net.onnx"),
+        (model, {"name": "tvm"}, "backend tvm is not known: choose one of auto, openvino, onnxruntime, mxnet"),
+        (f"{tmp_path}/none,3", {}, r"cannot open .*none-symbol\.json: No such file.*give the model as PREFIX,EPOCH"),
+        (f"{tmp_path}/none,3", {"name": "mxnet"}, r"none-symbol\.json does not exist"),
+        ("none", {}, "'none' is not a checkpoint"),
+    ]
+    for path, options, message in wrong:
+        with pytest.raises(UserError, match=message):
+            backends.load(path, **options)
+
+
+def test_a_checkpoint_of_another_network_is_one_error(model, tmp_path, caplog):
+    symbol, arg_params, aux_params = checkpoint.load(model[:-2], 1)
+    del arg_params["conv_1_conv2d_weight"]
+    checkpoint.save(str(tmp_path / "net"), 1, symbol, arg_params, aux_params)
+    with pytest.raises(UserError, match=r"net-0001\.params does not fit .*: conv_1_conv2d_weight is missing"):
+        backends.load(f"{tmp_path}/net,1")
+    assert not caplog.records
+
+
+def test_a_row_of_the_benchmark():
+    reference = np.array([[1.0, -4.0]])
+    times = {1: [0.010, 0.020, 0.030], 32: [0.1, 0.2, 0.4]}
+    row = benchmark.table_row("y1", "mxnet", (times, 512_000_000, reference + np.array([0.1, -0.2])), reference)
+    assert row == "| y1 | mxnet | 50.0 | 20.0 | 29.0 | 160.0 | 200.0 | 380.0 | 512 | 0.05 |"
+    head, line = benchmark.table_head([1, 32])
+    assert head.count("|") == line.count("|") == row.count("|")
+
+
+# int8
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """A folder of images to calibrate on and pairs.bin: six blobs in colours of their own, and noisy copies of each."""
+    folder = tmp_path_factory.mktemp("faces")
+    draw = np.random.RandomState(8)
+    (folder / "calibration").mkdir()
+    images, issame = [], []
+    for pair in range(12):
+        blob = cv2.resize(draw.randint(0, 256, (4, 4, 3)).astype(np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC)
+        other = blob if pair % 2 == 0 else blob[::-1, :, ::-1]
+        both = [
+            cv2.imencode(".png", cv2.add(image, draw.randint(0, 9, image.shape).astype(np.uint8)))[1]
+            for image in (blob, other)
+        ]
+        images += both
+        issame.append(pair % 2 == 0)
+        (folder / "calibration" / f"{pair}.png").write_bytes(both[0].tobytes())
+    write_bin(str(folder / "pairs.bin"), images, issame)
+    return folder
+
+
+def command(model, faces, output, *more):
+    return [
+        "--model",
+        model,
+        "--calibration",
+        f"{faces}/calibration",
+        "--pairs",
+        f"{faces}/pairs.bin",
+        *more,
+        "--output",
+        output,
+    ]
+
+
+needs_nncf = pytest.mark.skipif(not importlib.util.find_spec("nncf"), reason="nncf is not installed")
+
+
+@needs_nncf
+def test_int8(model, faces, tmp_path, capsys, expected):
+    path = str(tmp_path / "int8.onnx")
+    quantize.main(command(model, faces, path))
+    said = capsys.readouterr()
+    assert (
+        f"{path}: accuracy on {faces}/pairs.bin 100.000 % before, 100.000 % in int8 (openvino); calibrated on 12"
+        in said.out
+    )
+    assert "WARNING" not in said.err
+    images = inputs.aligned_images(f"{faces}/pairs.bin", (112, 112), 24)
+    reference = small_network.plain_mxnet(model, images)
+    for name in ("openvino", "onnxruntime"):
+        found = backends.load(path, name=name).embed(images)
+        cosines = (found * reference).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(reference, axis=1)
+        assert 0.98 < cosines.min() < 0.999999
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= operators
+    weights = [array for array in onnx.load(path).graph.initializer if array.data_type == onnx.TensorProto.INT8]
+    assert sum(np.prod(array.dims) for array in weights) > 10000
+
+
+@needs_nncf
+def test_int8_that_loses_too_much_is_not_written(model, faces, tmp_path, capsys):
+    path = str(tmp_path / "int8.onnx")
+    with pytest.raises(SystemExit) as error:
+        quantize.main(command(model, faces, path, "--max-loss", "-1"))
+    assert error.value.code == 2
+    assert "a loss of more than --max-loss -1.0; nothing was written" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_int8_without_its_package(model, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, find=importlib.util.find_spec: name != "nncf" and find(name)
+    )
+    with pytest.raises(SystemExit) as error:
+        quantize.main(command(model, faces, str(tmp_path / "int8.onnx")))
+    assert error.value.code == 2
+    assert "int8 needs nncf: pip install 'insightface-mx[deploy]'" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,96 @@
+"""Tables of large sets, kept beside them: believed while the set is unchanged, whatever happens to the file."""
+
+import logging
+import os
+
+import numpy as np
+import pytest
+
+from insightface_mx.formats import cache as table_cache
+from insightface_mx.formats.cache import cached
+from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.formats.training_set import identity_ranges
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "source").write_bytes(b"12345")
+    return str(tmp_path / "source")
+
+
+class Maker:
+    def __init__(self, size=table_cache.SMALLEST):
+        self.calls, self.size = 0, size
+
+    def __call__(self):
+        self.calls += 1
+        return {"numbers": np.arange(self.size // 8), "words": np.array(["a", "bc"])}
+
+
+def test_kept_until_the_source_changes(tmp_path, source):
+    make, path = Maker(), str(tmp_path / "table.npz")
+    for _ in range(3):
+        arrays = cached(path, [source], make)
+        assert sorted(arrays) == ["numbers", "words"]
+        assert arrays["words"].tolist() == ["a", "bc"]
+        assert np.array_equal(arrays["numbers"], np.arange(make.size // 8))
+    assert make.calls == 1
+    os.utime(source, ns=(1, 1))
+    cached(path, [source], make)
+    assert make.calls == 2
+    with open(source, "ab") as file:
+        file.write(b"6")
+    os.utime(source, ns=(1, 1))
+    cached(path, [source], make)
+    cached(path, [source], make)
+    assert make.calls == 3
+
+
+def test_small_tables_are_not_kept(tmp_path, source):
+    cached(str(tmp_path / "table.npz"), [source], Maker(8000))
+    assert os.listdir(tmp_path) == ["source"]
+
+
+def test_a_damaged_file_is_made_anew(tmp_path, source, caplog):
+    make, path = Maker(), tmp_path / "table.npz"
+    cached(str(path), [source], make)
+    whole = path.read_bytes()
+    damaged = [whole[:100], whole[:-30], b"", b"no file of numpy", np.zeros(3).tobytes()]
+    damaged += [
+        whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :] for place in (0, 200, 5000, len(whole) - 20)
+    ]
+    for content in damaged:
+        path.write_bytes(content)
+        arrays = cached(str(path), [source], make)
+        assert np.array_equal(arrays["numbers"], np.arange(make.size // 8))
+        assert path.read_bytes()[:100] == whole[:100]
+    assert make.calls == 1 + len(damaged)
+    assert "is damaged" in caplog.text
+
+
+def test_objects_are_not_unpickled(tmp_path, source):
+    make, path = Maker(), str(tmp_path / "table.npz")
+    np.savez(path, numbers=np.array([print], dtype=object), stamp=np.zeros(3))
+    assert cached(path, [source], make)["numbers"].dtype == np.int64
+    assert make.calls == 1
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, source, caplog):
+    caplog.set_level(logging.INFO)
+    make = Maker()
+    cached(str(tmp_path / "none" / "table.npz"), [source], make)
+    assert make.calls == 1
+    assert caplog.text.count("cannot be kept") == 1
+
+
+def test_a_sets_tables_are_used_and_follow_it(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(table_cache, "SMALLEST", 0)
+    for name in ("train.rec", "train.idx"):
+        (tmp_path / name).write_bytes((data_dir / name).read_bytes())
+    expected = [[1, 7], [7, 13], [13, 19], [19, 25]]
+    for _ in range(2):
+        assert identity_ranges(RecordFile(str(tmp_path / "train.rec"))).tolist() == expected
+    assert sorted(os.listdir(tmp_path)) == ["train.idx", "train.idx.npz", "train.rec", "train.table.npz"]
+    monkeypatch.setattr("insightface_mx.formats.recordio._parse_index", None)
+    monkeypatch.setattr("insightface_mx.formats.training_set._read_table", None)
+    assert identity_ranges(RecordFile(str(tmp_path / "train.rec"))).tolist() == expected

@@ -1,0 +1,192 @@
+"""Reading and writing NAME.bin: whoever wrote it, and without running anything that it names."""
+
+import base64
+import os
+import pickle
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats.verification_set import read_bin, write_bin
+
+IMAGES = [b"\xff\xd8\x00A\n'\"\\", b"\x89PNG\r\n"]
+
+# Written by Python 2.7's cPickle with numpy 1.16: ([IMAGES as uint8 arrays], [numpy.bool_(True)]), protocols 0, 1, 2.
+PYTHON_2_NUMPY = [
+    "KChscDEKY251bXB5LmNvcmUubXVsdGlhcnJheQpfcmVjb25zdHJ1Y3QKcDIKKGNudW1weQpuZGFycmF5CnAzCihJMAp0UydiJwp0UnA0CihJMQooSTgK"
+    "dGNudW1weQpkdHlwZQpwNQooUyd1MScKSTAKSTEKdFJwNgooSTMKUyd8JwpOTk5JLTEKSS0xCkkwCnRiSTAwClMnXHhmZlx4ZDhceDAwQVxuXCciXFwn"
+    "CnRiYWcyCihnMwooSTAKdFMnYicKdFJwNwooSTEKKEk2CnRnNgpJMDAKUydceDg5UE5HXHJcbicKdGJhKGxwOApjbnVtcHkuY29yZS5tdWx0aWFycmF5"
+    "CnNjYWxhcgpwOQooZzUKKFMnYjEnCkkwCkkxCnRScDEwCihJMwpTJ3wnCk5OTkktMQpJLTEKSTAKdGJTJ1x4MDEnCnRScDExCmF0Lg==",
+    "KF1xAShjbnVtcHkuY29yZS5tdWx0aWFycmF5Cl9yZWNvbnN0cnVjdApxAihjbnVtcHkKbmRhcnJheQpxAyhLAHRVAWJ0UnEEKEsBKEsIdGNudW1weQpk"
+    "dHlwZQpxBShVAnUxSwBLAXRScQYoSwNVAXxOTk5K/////0r/////SwB0YkkwMApVCP/YAEEKJyJcdGJoAihoAyhLAHRVAWJ0UnEHKEsBKEsGdGgGSTAw"
+    "ClUGiVBORw0KdGJlXXEIY251bXB5LmNvcmUubXVsdGlhcnJheQpzY2FsYXIKcQkoaAUoVQJiMUsASwF0UnEKKEsDVQF8Tk5OSv////9K/////0sAdGJV"
+    "AQF0UnELYXQu",
+    "gAJdcQEoY251bXB5LmNvcmUubXVsdGlhcnJheQpfcmVjb25zdHJ1Y3QKcQJjbnVtcHkKbmRhcnJheQpxA0sAhVUBYodScQQoSwFLCIVjbnVtcHkKZHR5"
+    "cGUKcQVVAnUxSwBLAYdScQYoSwNVAXxOTk5K/////0r/////SwB0YolVCP/YAEEKJyJcdGJoAmgDSwCFVQFih1JxByhLAUsGhWgGiVUGiVBORw0KdGJl"
+    "XXEIY251bXB5LmNvcmUubXVsdGlhcnJheQpzY2FsYXIKcQloBVUCYjFLAEsBh1JxCihLA1UBfE5OTkr/////Sv////9LAHRiVQEBhlJxC2GGLg==",
+]
+# The same with str images and bool, by cPickle and, first, by the module pickle.
+PYTHON_2_STR = [
+    "KChscDAKUydceGZmXHhkOFx4MDBBXG5cJyJcXCcKcDEKYVMnXHg4OVBOR1xyXG4nCnAyCmEobHAzCkkwMQphdHA0Ci4=",
+    "KChscDEKUydceGZmXHhkOFx4MDBBXG5cJyJcXCcKcDIKYVMnXHg4OVBOR1xyXG4nCnAzCmEobHA0CkkwMQphdC4=",
+    "KF1xAShVCP/YAEEKJyJccQJVBolQTkcNCnEDZV1xBEkwMQphdC4=",
+    "gAJdcQEoVQj/2ABBCiciXHECVQaJUE5HDQpxA2VdcQSIYYYu",
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "set.bin")
+
+
+def write(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+@pytest.mark.parametrize("written", PYTHON_2_NUMPY + PYTHON_2_STR)
+def test_reads_what_python_2_wrote(path, written):
+    assert read_bin(write(path, base64.b64decode(written))) == (IMAGES, [True])
+
+
+@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("entry", [bytes, lambda image: np.frombuffer(image, np.uint8).copy()])
+@pytest.mark.parametrize("flag", [bool, int, np.bool_])
+def test_reads_every_protocol_of_python_3(path, protocol, entry, flag):
+    content = ([entry(image) for image in IMAGES * 2], [flag(0), flag(1)])
+    assert read_bin(write(path, pickle.dumps(content, protocol))) == (IMAGES * 2, [False, True])
+
+
+def test_reads_numpy_2_names(path):
+    content = pickle.dumps(([np.frombuffer(image, np.uint8).copy() for image in IMAGES], [np.bool_(True)]), 2)
+    renamed = content.replace(b"numpy.core.multiarray", b"numpy._core.multiarray")
+    assert renamed != content
+    assert read_bin(write(path, renamed)) == (IMAGES, [True])
+
+
+def test_written_files_are_equal_and_open_with_plain_pickle(path, tmp_path):
+    other = str(tmp_path / "other.bin")
+    write_bin(path, [IMAGES[0], IMAGES[0]] * 2, [True, 0])
+    write_bin(other, [np.frombuffer(bytes(IMAGES[0]), np.uint8) for _ in range(4)], (np.bool_(True), False))
+    with open(path, "rb") as one, open(other, "rb") as two:
+        content = one.read()
+        assert content == two.read()
+    assert content.startswith(b"\x80\x02")
+    for options in ({}, {"encoding": "bytes"}, {"encoding": "latin1"}):
+        assert pickle.loads(content, **options) == ([IMAGES[0]] * 4, [True, False])
+    assert read_bin(path) == ([IMAGES[0]] * 4, [True, False])
+    assert sorted(os.listdir(tmp_path)) == ["other.bin", "set.bin"]
+
+
+def test_writer_refuses_a_missing_image_and_a_missing_folder(path):
+    with pytest.raises(UserError, match="1 images for 1 pairs"):
+        write_bin(path, IMAGES[:1], [True])
+    with pytest.raises(UserError, match=r"cannot write .*No such file"):
+        write_bin(os.path.join(path, "none", "set.bin"), IMAGES, [True])
+
+
+class _Hostile:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize(
+    ("function", "name"), [(os.system, r"(posix|nt)\.system"), (eval, "eval"), (os.mkdir, "mkdir"), (bytes, "bytes")]
+)
+def test_a_file_that_names_something_else_runs_nothing(path, tmp_path, protocol, function, name):
+    marker = tmp_path / "marker"
+    argument = {os.system: f"mkdir {marker}", eval: f"__import__('os').mkdir({str(marker)!r})", bytes: 1 << 60}
+    hostile = _Hostile(function, argument.get(function, str(marker)))
+    write(path, pickle.dumps(([hostile, b""], [True]), protocol))
+    with pytest.raises(UserError, match=rf"set\.bin .*names \S*{name}, which could run code"):
+        read_bin(path)
+    assert not marker.exists()
+
+
+def test_codecs_encode_serves_for_bytes_alone(path):
+    content = pickle.dumps(([b"\xff", b"\xfe"], [True]), 2)
+    assert read_bin(write(path, content)) == ([b"\xff", b"\xfe"], [True])
+    with pytest.raises(UserError, match="encoding 'rot13'"):
+        read_bin(write(path, content.replace(b"X\x06\x00\x00\x00latin1", b"X\x05\x00\x00\x00rot13")))
+
+
+def test_a_file_cannot_change_the_reader(path):
+    """BUILD with a pair of dicts sets attributes of whatever was named before it."""
+    code = b"\x80\x02c_codecs\nencode\n(N}X\x07\x00\x00\x00__doc__K\x01stb."
+    with pytest.raises(UserError, match="no pickle"):
+        read_bin(write(path, code))
+    write_bin(path, IMAGES, [True])
+    assert read_bin(path) == (IMAGES, [True])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (([b"a", b"b"], [True], []), "two lists"),
+        ("lists", "two lists"),
+        ((b"ab", [True]), "two lists"),
+        (([], []), "0 images for 0 pairs"),
+        (([b"a", b"b", b"c"], [True]), "3 images for 1 pairs"),
+        (([b"a", "b"], [True]), "image 1 is of type str"),
+        (([b"a", None], [True]), "image 1 is of type NoneType"),
+        (([b"a", b"b"], [2]), "flag 0 is of type int"),
+        (([b"a", b"b"], [1.0]), "flag 0 is of type float"),
+        (([b"a", np.zeros((2, 2), np.uint8)], [True]), r"shape \(2, 2\)"),
+        (([b"a", np.zeros(2, np.float32)], [True]), "type f4, not u1"),
+        (([b"a", np.array([None])], [True]), "type O8, not u1"),
+        (([b"a", b"b"], [np.float64(1)]), "type f8, not b1"),
+        (([b"a", b"b"], [np.zeros(1, np.uint8)]), "flag 0 is of type"),
+    ],
+)
+def test_refuses_other_content(path, content, reason):
+    with pytest.raises(UserError, match=rf"set\.bin .*{reason}"):
+        read_bin(write(path, pickle.dumps(content, 2)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x89PNG\r\n",
+        b"no pickle\n",
+        b"\x80\x63.",  # protocol 99
+        b"\x80\x02T\xff\xff\xff\x7fabc",  # 2 GB are said to follow
+        b"\x80\x04\x8e" + b"\xff" * 7 + b"\x0fabc",  # an exabyte
+    ],
+)
+def test_refuses_what_is_no_pickle(path, content):
+    with pytest.raises(UserError, match=r"set\.bin is damaged or is no verification set"):
+        read_bin(write(path, content))
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_refuses_every_truncation(path, protocol):
+    arrays = [np.frombuffer(image, np.uint8).copy() for image in IMAGES]
+    content = pickle.dumps((arrays + IMAGES, [True, np.bool_(False)]), protocol)
+    for length in range(len(content)):
+        with pytest.raises(UserError, match="damaged"):
+            read_bin(write(path, content[:length]))
+
+
+def test_a_huge_memo_number_takes_no_memory(path):
+    """The unpickler in C allocates 268 MB for these 8 bytes, and up to 64 GB for others."""
+    write(path, b"\x80\x02]r\xff\xff\xff\x00.")
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="two lists"):
+            read_bin(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_missing_file(path):
+    with pytest.raises(UserError, match=r"cannot open .*set\.bin: No such file"):
+        read_bin(path)

@@ -1,0 +1,287 @@
+"""The networks against graphs recorded from the 2018 code on MXNet 1.9.1 (golden/symbols.json.xz).
+
+A golden case holds the call, the output shapes of a batch of two 112x112 images, the number of parameters, and one
+line a node: operator, name, shape of a variable, attributes and, after the arrow, the names of the inputs.
+"""
+
+import importlib
+import json
+import lzma
+import pathlib
+
+import numpy
+import pytest
+
+from insightface_mx.base.compat import mx
+from insightface_mx.symbols import NAMES, NETWORKS, fnasnet, fresnet, get_initializer, get_symbol, symbol_utils
+from insightface_mx.symbols.variants import DEFAULTS
+
+BATCH = (2, 3, 112, 112)
+with lzma.open(pathlib.Path(__file__).parents[1] / "golden" / "symbols.json.xz") as golden_file:
+    GOLDEN = json.load(golden_file)
+
+MODULES = {family.builder.__module__.rpartition(".")[2] for family in NETWORKS.values()}
+CASES = [case for case, golden in GOLDEN.items() if golden["call"][0] in MODULES]
+
+PARAMETERS = {
+    "d121": 32716288,
+    "d161": 81890400,
+    "d169": 54303232,
+    "d201": 66334208,
+    "i2": 167723292,
+    "m1": 28911616,
+    "m2": 33970256,
+    "n": 185884566,
+    "p68": 93661152,
+    "p92": 102488256,
+    "p107": 151696128,
+    "p131": 144035904,
+    "r18": 24025600,
+    "r34": 34139328,
+    "r49": 43590848,
+    "r50": 43590848,
+    "r74": 55996864,
+    "r90": 63677120,
+    "r100": 65156160,
+    "r101": 93955712,
+    "r124": 124458880,
+    "r152": 109637760,
+    "r200": 114139264,
+    "r269": 151602816,
+    "s20": 24501952,
+    "s36": 34606400,
+    "s60": 47661504,
+    "s64": 50021824,
+    "s104": 73625024,
+    "t50": 43586624,
+    "t100": 65151936,
+    "t101": 65151936,
+    "t152": 70761536,
+    "x": 31005112,
+    "y1": 13758848,
+    "y2": 14685952,
+}
+
+
+def shapes(symbol):
+    """Shape of every variable of `symbol` and of its outputs, for two images."""
+    arguments, outputs, auxiliary = symbol.infer_shape(data=BATCH)
+    named = dict(zip(symbol.list_arguments(), arguments))
+    named.update(zip(symbol.list_auxiliary_states(), auxiliary))
+    return named, outputs
+
+
+def node_lines(symbol):
+    """The lines of a golden case."""
+    named, _ = shapes(symbol)
+    nodes = json.loads(symbol.tojson())["nodes"]
+    lines = []
+    for node in nodes:
+        head = [node["op"], node["name"]] + ([str(named[node["name"]])] if node["op"] == "null" else [])
+        attrs = [f"{key}={value}" for key, value in sorted(node.get("attrs", {}).items())]
+        inputs = ["<-", *(nodes[number[0]]["name"] for number in node["inputs"])] if node["inputs"] else []
+        lines.append(" ".join(head + attrs + inputs))
+    return lines
+
+
+def parameters(symbol):
+    named, _ = shapes(symbol)
+    return sum(int(numpy.prod(named[name])) for name in symbol.list_arguments() if name != "data")
+
+
+def count(symbol, operator):
+    return sum(node["op"] == operator for node in json.loads(symbol.tojson())["nodes"])
+
+
+def attribute(symbol, name, key):
+    return symbol.get_internals()[f"{name}_output"].attr(key)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_graph_is_the_recorded_one(case):
+    golden = GOLDEN[case]
+    module, positional, keywords = golden["call"]
+    with mx.name.NameManager():
+        symbol = importlib.import_module(f"insightface_mx.symbols.{module}").get_symbol(*positional, **keywords)
+    assert node_lines(symbol) == golden["nodes"]
+    assert [list(shape) for shape in shapes(symbol)[1]] == golden["output"]
+    assert parameters(symbol) == golden["parameters"]
+
+
+@pytest.mark.parametrize("network", NAMES)
+def test_every_network_has_its_exact_size_at_the_defaults(network):
+    symbol = get_symbol(network, 512, **DEFAULTS)
+    assert symbol.tojson() == get_symbol(network, 512).tojson()
+    assert symbol.list_outputs() == ["fc1_output"]
+    assert shapes(symbol)[1] == [(2, 512)]
+    assert parameters(symbol) == PARAMETERS[network]
+
+
+def test_the_papers_networks_have_their_convolutions():
+    assert count(get_symbol("r50", 512), "Convolution") == 53
+    assert count(get_symbol("r100", 512), "Convolution") == 103
+
+
+@pytest.mark.parametrize("version_se", [0, 1])
+@pytest.mark.parametrize("version_input", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("depth", "version_unit"), [*((18, unit) for unit in (1, 2, 3, 4)), *((101, unit) for unit in (1, 2, 3, 4, 5))]
+)
+def test_every_version_of_the_resnet_has_its_convolutions(depth, version_unit, version_input, version_se):
+    versions = {"version_unit": version_unit, "version_input": version_input, "version_se": version_se}
+    symbol = get_symbol(f"r{depth}", 512, **versions)
+    units = sum(fresnet.UNITS[depth])
+    in_a_unit = (3 if depth >= 101 else 2) + 2 * version_se
+    projections = 0 if version_unit == 4 else 4
+    assert count(symbol, "Convolution") == 1 + units * in_a_unit + projections
+    assert shapes(symbol)[1] == [(2, 512)]
+    stem = (64, 3, 7, 7) if version_input == 0 else (64, 3, 3, 3)
+    assert shapes(symbol)[0]["conv0_weight"] == stem
+    assert ("bn_data_gamma" in symbol.list_arguments()) == (version_input == 2)
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        (fresnet.residual_unit_v1, ["(2, 2)", "(1, 1)", "(1, 1)"]),
+        (fresnet.residual_unit_v1_L, ["(1, 1)", "(1, 1)", "(2, 2)"]),
+        (fresnet.residual_unit_v2, ["(1, 1)", "(2, 2)", "(1, 1)"]),
+        (fresnet.residual_unit_v3, ["(1, 1)", "(1, 1)", "(2, 2)"]),
+        (fresnet.residual_unit_v4, ["(1, 1)", "(1, 1)", "(2, 2)"]),
+        (fresnet.residual_unit_v3_x, ["(1, 1)", "(1, 1)", "(2, 2)"]),
+    ],
+)
+def test_bottleneck_units_stride_where_they_should(unit, expected):
+    symbol = unit(mx.sym.Variable("data"), 64, (2, 2), False, "u", True)
+    assert [attribute(symbol, f"u_conv{i}", "stride") for i in (1, 2, 3)] == expected
+
+
+@pytest.mark.parametrize(("bottle_neck", "branch_end"), [(False, "u_bn3"), (True, "u_bn4")])
+def test_v4_is_v3_with_no_shortcut_where_the_dimension_changes(bottle_neck, branch_end):
+    data = mx.sym.Variable("data")
+    with mx.name.NameManager():
+        whole = fresnet.residual_unit_v3(data, 64, (2, 2), False, "u", bottle_neck)
+    changing = fresnet.residual_unit_v4(data, 64, (2, 2), False, "u", bottle_neck)
+    assert changing.tojson() == whole.get_internals()[f"{branch_end}_output"].tojson()
+    with mx.name.NameManager():
+        v3 = fresnet.residual_unit_v3(data, 64, (1, 1), True, "u", bottle_neck)
+    with mx.name.NameManager():
+        v4 = fresnet.residual_unit_v4(data, 64, (1, 1), True, "u", bottle_neck)
+    assert v4.tojson() == v3.tojson()
+
+
+def test_v3_x_has_32_groups_and_half_the_width_inside():
+    named, _ = shapes(get_symbol("r101", 512, version_unit=5))
+    assert named["stage2_unit2_conv1_weight"] == (256, 512 // 32, 1, 1)
+    assert named["stage2_unit2_conv2_weight"] == (256, 256 // 32, 3, 3)
+    assert named["stage2_unit2_conv3_weight"] == (512, 256, 1, 1)
+
+
+@pytest.mark.parametrize("version_act", ["relu", "sigmoid", "softrelu", "softsign", "tanh"])
+def test_version_act_replaces_the_activations_of_the_body_only(version_act):
+    prelu = get_symbol("r18", 512, version_output="GAP")
+    other = get_symbol("r18", 512, version_output="GAP", version_act=version_act)
+    assert count(prelu, "LeakyReLU") == 10
+    assert count(other, "Activation") == 9
+    assert attribute(other, "stage1_unit1_relu1", "act_type") == version_act
+    assert attribute(other, "relu1", "act_type") == "prelu"
+
+
+@pytest.mark.parametrize("fc_type", symbol_utils.HEADS)
+@pytest.mark.parametrize(("network", "channels"), [("r18", 512), ("r101", 2048), ("m1", 1024), ("y1", 512)])
+def test_every_head_fits_every_number_of_channels(network, channels, fc_type):
+    output = {"Z": (2, channels, 7, 7), "A": (2, channels), "AX": (2, channels)}.get(fc_type, (2, 128))
+    assert shapes(get_symbol(network, 128, version_output=fc_type))[1] == [output]
+
+
+def test_gnap_takes_the_real_number_of_channels():
+    assert attribute(get_symbol("r101", 512, version_output="GNAP"), "tile0", "reps") == "(1, 2048, 1, 1)"
+    half = get_symbol("m1", 640, version_output="GNAP", version_multiplier=0.5)
+    assert shapes(half)[0]["convx_weight"] == (640, 512, 1, 1)
+
+
+def test_the_multiplier_scales_every_layer_of_mobilenet():
+    named, _ = shapes(get_symbol("m1", 512, version_multiplier=0.5))
+    assert named["conv_1_conv2d_weight"] == (16, 3, 3, 3)
+    assert named["conv_2_dw_conv2d_weight"] == (16, 1, 3, 3)
+    assert named["conv_14_conv2d_weight"] == (512, 512, 1, 1)
+
+
+def test_y2_has_2_8_16_4_blocks():
+    names = get_symbol("y2", 512, version_output="GDC").list_arguments()
+    residual = [name.split("_block")[0] for name in names if name.endswith("_conv_proj_conv2d_weight")]
+    blocks = [residual.count(f"res_{stage}") for stage in (2, 3, 4, 5)]
+    assert blocks == [2, 8, 16, 4]
+    assert "conv_2_dw_conv2d_weight" not in names
+
+
+def test_images_of_another_size_are_fine_where_the_head_allows():
+    assert get_symbol("r18", 512, version_input=0, version_output="GDC", image_size=(224, 224)).name == "fc1"
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "says"),
+    [
+        ("r51", {}, "network 'r51' does not exist: choose from .*r50, r74"),
+        ("q50", {}, "network 'q50' does not exist: choose from .*r18"),
+        ("r", {}, "network 'r' does not exist"),
+        ("r18", {"version_unit": 6}, "version_unit 6 does not exist: choose from 1, 2, 3, 4, 5$"),
+        ("r18", {"version_input": 3}, "version_input 3 does not exist: choose from 0, 1, 2$"),
+        ("m1", {"version_input": 2}, "version_input 2 does not exist: choose from 0, 1$"),
+        ("r18", {"version_se": 2}, "version_se 2 does not exist: choose from 0, 1$"),
+        ("r18", {"version_act": "swish"}, "version_act 'swish' does not exist: choose from prelu, relu"),
+        ("r18", {"version_output": "EX"}, "version_output 'EX' does not exist: choose from E, F"),
+        ("r18", {"version_output": "AXE"}, "version_output 'AXE' does not exist"),
+        ("r18", {"version_unit": 5}, "depth of 101 or more"),
+        ("m1", {"version_multiplier": 0.01}, "at least 1/32"),
+        ("m1", {"version_multiplier": 0.25, "version_output": "GDC"}, "multiple of 512 channels, this network has 256"),
+        ("s20", {"version_output": "GDC"}, "spherenet has no use for version_output: leave it at 'E'"),
+        ("y1", {"version_se": 1}, r"no use for version_se: leave it at 0 \(it takes: version_output, bn_mom\)"),
+        ("r18", {"version_input": 0, "version_output": "GDC"}, "cannot take 112x112 images.*map of at least 7x7"),
+        ("r18", {"image_size": (112, 96), "version_output": "GDC"}, "cannot take 112x96 images"),
+    ],
+)
+def test_what_does_not_exist_is_a_value_error_that_says_what_does(network, options, says):
+    with pytest.raises(ValueError, match=says):
+        get_symbol(network, 512, **options)
+
+
+def test_an_unknown_keyword_is_no_option():
+    with pytest.raises(TypeError, match="version_inpt"):
+        get_symbol("r18", 512, version_inpt=1)
+
+
+def test_batch_norm_momentum_reaches_every_batch_norm():
+    symbol = get_symbol("r18", 512, bn_mom=0.8, version_output="GNAP")
+    nodes = [node for node in json.loads(symbol.tojson())["nodes"] if node["op"] == "BatchNorm"]
+    assert {node["attrs"]["momentum"] for node in nodes} == {"0.8"}
+
+
+def test_made_up_names_do_not_depend_on_what_was_built_before():
+    first = get_symbol("r18", 512, version_output="GNAP").tojson()
+    mx.sym.Flatten(mx.sym.Variable("x") + 1)
+    assert get_symbol("r18", 512, version_output="GNAP").tojson() == first
+
+
+@pytest.mark.parametrize(("network", "channels"), [("m2", 1280), ("n", 4032)])
+def test_heads_of_networks_of_gluon_layers(network, channels):
+    assert shapes(get_symbol(network, 128, version_output="Z"))[1] == [(2, channels, 7, 7)]
+    assert shapes(get_symbol(network, 128, version_output="GNAP"))[1] == [(2, 128)]
+
+
+def test_numbers_of_gluon_layers_do_not_depend_on_what_was_built_before():
+    first = fnasnet.get_symbol(512).tojson()
+    assert fnasnet.get_symbol(512).tojson() == first
+
+
+@pytest.mark.parametrize(
+    ("network", "rnd_type", "factor_type"),
+    [
+        *((network, "gaussian", "out") for network in ("r50", "y1")),
+        *((network, "gaussian", "in") for network in ("i2", "x")),
+        *((network, "uniform", "in") for network in ("d121", "m1", "m2", "n", "p92", "s20", "t50")),
+    ],
+)
+def test_initializer_follows_the_letter(network, rnd_type, factor_type):
+    expected = ["xavier", {"rnd_type": rnd_type, "factor_type": factor_type, "magnitude": 2}]
+    assert json.loads(get_initializer(network).dumps()) == expected

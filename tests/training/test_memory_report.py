@@ -1,0 +1,159 @@
+"""What --memory-report says: exact where shapes tell it, linear where it reckons, and never beyond what there is."""
+
+import re
+
+import numpy as np
+import pytest
+
+from insightface_mx import losses, options, train_softmax
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.engine import prelu_library as native
+from insightface_mx.engine.cpu_rewrite import rewrite
+from insightface_mx.training import build as training
+from insightface_mx.training import memory_report
+from insightface_mx.training.memory_report import Demand, available, largest
+
+SMALL = "--network r18 --version-output GAP --emb-size 8 --image-size 32,32 --per-batch-size 6".split()
+MIB = 2**20
+
+
+def parse(*argv):
+    parser = options.parser(options.SoftmaxOptions, "", "")
+    return parser.parse_args([*SMALL, *argv])
+
+
+def demand(*argv, classes=50, contexts=1):
+    args = parse(*argv)
+    return Demand(args, training.build_network(args), classes, contexts)
+
+
+def bound_sizes(classes, *argv):
+    """Bytes of the parameters, of their gradients and of the moving averages that a Module really has."""
+    args = parse(*argv)
+    symbol = losses.training_symbol(training.build_network(args), classes, args)
+    states = losses.state_names(args)
+    module = mx.mod.Module(symbol, label_names=["softmax_label"], state_names=states)
+    module.bind([("data", (2, 3, 32, 32))], [("softmax_label", (2,))])
+    executor = module._exec_group.execs[0]
+    parameters = [executor.arg_dict[name] for name in module._param_names]
+    gradients = [executor.grad_dict[name] for name in module._param_names]
+    return [4 * sum(array.size for array in arrays) for arrays in (parameters, gradients, executor.aux_arrays)]
+
+
+@pytest.mark.parametrize("loss", ["--loss-type 4", "--loss-type 0", "--loss-type 1"])
+def test_parameters_gradients_and_momentum_are_exact(loss):
+    parts = demand(*loss.split()).of_context(6, 50)
+    parameters, gradients, averages = bound_sizes(50, *loss.split())
+    assert parts["parameters"] == parameters
+    assert parts["gradients"] == parts["momentum"] == gradients
+    assert parts["moving averages"] == averages
+    more = demand(*loss.split()).of_context(6, 1000)
+    assert more["parameters"] - parts["parameters"] == 950 * 4 * (8 + (loss == "--loss-type 0"))  # a bias a class
+
+
+def test_what_is_not_trained_has_no_gradient():
+    parts = demand("--freeze", "conv0*,fc7_weight", "--mom", "0").of_context(6, 50)
+    assert parts["parameters"] - parts["gradients"] == 4 * (64 * 3 * 3 * 3 + 50 * 8)
+    assert parts["momentum"] == 0
+
+
+def test_momentum_is_held_once_and_the_kvstore_has_copies():
+    one, three = demand(), demand(contexts=3)
+    parts = one.of_context(6, 50)
+    assert three.of_context(6, 50) == parts
+    expected = 3 * (one.total(6, 50) - parts["momentum"]) + parts["momentum"] + 2 * parts["parameters"]
+    assert three.total(6, 50) == expected
+
+
+def test_the_plan_of_another_batch_is_what_mxnet_sets_aside():
+    args = parse()
+    found = demand()
+    shapes = {"data": (64, 3, 32, 32), "softmax_label": (64,)}
+    symbol = rewrite(losses.training_symbol(training.build_network(args), 20000, args), None, shapes)
+    requests = {name: "null" if name in ("data", "softmax_label") else "write" for name in symbol.list_arguments()}
+    executor = symbol.simple_bind(mx.cpu(), requests, **shapes)
+    parts = found.of_context(64, 20000)
+    reckoned = parts["activations and their gradients"] + parts["head, without class weights"]
+    np.testing.assert_allclose(reckoned, memory_report.planned(executor), rtol=0.1)
+    assert memory_report.planned(executor) > 30 * MIB
+
+
+def test_what_changes_its_layout_follows_from_the_activations():
+    def about(network, *argv):
+        parts = demand("--network", network, *argv).of_context(6, 50)
+        return parts["oneDNN and the heap (about)"] - 1.6 * fixed(parts), parts["activations and their gradients"]
+
+    def fixed(parts):  # of the network's own parameters, and the class weights
+        return parts["parameters"] - 50 * 4 * 8 + 50 * 4 * 8 / 1.6
+
+    beyond, activations = about("y1")
+    if not native.problem():
+        np.testing.assert_allclose(beyond, 0.8 * activations * 32 / 34, rtol=1e-6)
+    assert abs(about("r18")[0]) < 1
+    beyond, activations = about("r18", "--no-cpu-rewrite")
+    np.testing.assert_allclose(beyond, 0.8 * activations, rtol=1e-6)
+
+
+def test_largest():
+    assert largest(lambda n: 100 + 7 * n, 170) == 10
+    assert largest(lambda n: 100 + 7 * n, 169) == 9
+    assert largest(lambda n: 100 + 7 * n, 50) == 0
+
+
+def test_what_fits_is_logged(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory_report, "available", lambda: 1000 * MIB)
+    once = "--max-steps 1 --ckpt 0 --target toy --memory-report".split()
+    train_softmax.main([*SMALL, "--data-dir", str(data_dir), "--prefix", str(tmp_path / "m"), *once])
+    log = (tmp_path / "m.log").read_text()
+    found = demand(classes=4)
+    images = int(re.search(r"largest batch at 4 classes: (\d+) images a context", log).group(1))
+    assert found.total(images, 4) <= 1000 * MIB < found.total(images + 1, 4)
+    classes = int(re.search(r"largest class count at 6 images a context: (\d+)", log).group(1))
+    assert found.total(6, classes) <= 1000 * MIB < found.total(6, classes + 1)
+    assert f"{found.total(6, 4) / MIB:9.1f} MiB in all, contexts: 1" in log
+
+
+def test_other_devices_are_refused():
+    args = parse()
+    with pytest.raises(UserError, match="--ctx cpu"):
+        memory_report.report(args, training.build_network(args), 4, [mx.gpu(0)])
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A root folder with 1000 kB available, and a process in no group."""
+    write(tmp_path / "proc/meminfo", "MemTotal:        9000 kB\nMemAvailable:    1000 kB\n")
+    write(tmp_path / "proc/self/cgroup", "8:pids:/\n")
+    return tmp_path
+
+
+def test_available_memory_of_the_machine(machine):
+    assert available(machine) == 1000 << 10
+    assert available() > 1 << 20  # this one
+    (machine / "proc/meminfo").unlink()
+    with pytest.raises(UserError, match="meminfo"):
+        available(machine)
+
+
+def test_available_memory_in_control_groups_of_version_2(machine):
+    write(machine / "proc/self/cgroup", "0::/user/job\n")
+    for group, limit in (("user/job", "max"), ("user", "900000")):
+        write(machine / f"sys/fs/cgroup/{group}/memory.max", f"{limit}\n")
+        write(machine / f"sys/fs/cgroup/{group}/memory.current", "500000\n")
+        write(machine / f"sys/fs/cgroup/{group}/memory.stat", "anon 5\ninactive_file 1234\n")
+    assert available(machine) == 900000 - 500000 + 1234
+
+
+def test_available_memory_in_control_groups_of_version_1(machine):
+    # in a container the path is the host's, and the mount shows the group itself
+    write(machine / "proc/self/cgroup", "8:pids:/\n4:memory:/docker/1234\n")
+    write(machine / "sys/fs/cgroup/memory/memory.limit_in_bytes", "700000\n")
+    write(machine / "sys/fs/cgroup/memory/memory.usage_in_bytes", "650000\n")
+    write(machine / "sys/fs/cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 10000\n")
+    assert available(machine) == 60000

@@ -1,0 +1,120 @@
+"""The learning rate by batch number, against its formulas; what is logged of a rate or an angle that looks wrong."""
+
+import logging
+import math
+import re
+
+import kill_harness
+import numpy as np
+import pytest
+
+from insightface_mx import options, train_softmax
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats import checkpoint
+from insightface_mx.training import schedule
+from insightface_mx.training import state as training_state
+
+
+def parse(text):
+    parser = options.parser(options.SoftmaxOptions, "", "")
+    return parser.parse_args(text.split())
+
+
+def rates(text, batches):
+    scheduler = schedule.scheduler(parse(text), 512)
+    return [scheduler(n) for n in batches]
+
+
+def test_steps_are_the_originals():
+    assert schedule.lr_steps("", 512, 4) == [100000, 140000, 160000]
+    assert schedule.lr_steps("", 128, 0) == [160000, 240000, 320000]
+    assert schedule.lr_steps("3,5", 128, 4) == [3, 5]
+    assert np.allclose(rates("--lr-steps 3,5", range(1, 8)), [0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_poly_and_cosine(warmup):
+    text = f"--lr 0.2 --lr-steps 5,20 --warmup {warmup} --lr-schedule"
+    for n, poly, cosine in zip(range(1, 21), *(rates(f"{text} {name}", range(1, 21)) for name in ("poly", "cosine"))):
+        t = (n - warmup) / (20 - warmup)
+        expected = [0.2 * n / warmup] * 2 if n < warmup else [0.2 * (1 - t) ** 2, 0.1 * (1 + math.cos(math.pi * t))]
+        assert np.allclose([poly, cosine], expected)
+
+
+def test_warmup_of_steps():
+    values = rates("--lr-steps 8 --warmup 5", range(1, 10))
+    assert np.allclose(values, [0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.1, 0.01])
+
+
+def test_a_warmup_beyond_the_schedule():
+    with pytest.raises(UserError, match=r"--warmup 20: it must be less than the last of --lr-steps, 20"):
+        rates("--warmup 20 --lr-steps 5,20", [1])
+
+
+def test_where_a_run_ends():
+    assert schedule.last_batch(parse(""), 512) is None
+    assert schedule.last_batch(parse("--max-steps 7"), 512) == 7
+    assert schedule.last_batch(parse("--lr-schedule poly --lr-steps 5,9"), 512) == 9
+    assert schedule.last_batch(parse("--lr-schedule cosine --max-steps 7 --lr-steps 9"), 512) == 7
+
+
+@pytest.mark.parametrize("text", ["--warmup -1", "--clip-gradient -0.1", "--clip-gradient nan", "--keep -1"])
+def test_negative_numbers(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(text)
+    assert stop.value.code == 2
+    assert "is less than 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text, batch, warns",
+    [
+        ("--lr 0.1", 512, False),
+        ("--lr 0.1", 64, False),
+        ("--lr 0.1", 50, True),
+        ("--lr 0.009", 512, True),
+        ("--lr 0.009 --pretrained m,1", 512, False),
+        ("--lr 1.1 --pretrained m,1", 512, True),
+    ],
+)
+def test_an_unusual_rate_is_warned_of(text, batch, warns, caplog):
+    schedule.warn_of_unusual_rate(parse(text), batch)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns
+    assert all(f"{0.1 * batch / 512:.2g}" in record.getMessage() for record in caplog.records)
+
+
+def test_a_run_follows_its_schedule_and_reports_length_and_angle(data_dir, tmp_path, monkeypatch, capsys):
+    """The figures of one batch are those of the embeddings and class weights before its update."""
+    monkeypatch.setattr(train_softmax, "build_network", kill_harness.network)
+    argv = "--emb-size 8 --image-size 32,32 --per-batch-size 5 --seed 1 --ckpt 2 --target none --verbose 1".split()
+    argv += "--lr 0.02 --lr-schedule cosine --lr-steps 3 --warmup 2".split()
+    argv += ["--data-dir", str(data_dir), "--prefix", str(tmp_path / "m")]
+    seen = []
+    rejects = train_softmax.NanGuard.rejects
+
+    def recording(guard, batch):
+        weight = guard._module._exec_group.execs[0].arg_dict["fc7_weight"].asnumpy()
+        seen.append((guard._module.get_outputs()[0].asnumpy(), weight[batch.label[0].asnumpy().astype(int)]))
+        return rejects(guard, batch)
+
+    monkeypatch.setattr(train_softmax.NanGuard, "rejects", recording)
+    train_softmax.main(argv)
+    out = capsys.readouterr().out
+    assert [float(rate) for rate in re.findall(r"learning rate (\S+)", out)] == [0.01, 0.02, 0.0]
+    assert checkpoint.epochs(str(tmp_path / "m")) == [1, 2, 3]
+    assert training_state.newest(str(tmp_path / "m")).facts["step"] == 3
+    for step, (embedding, own) in enumerate(seen, 1):
+        lengths = np.linalg.norm(embedding, axis=1)
+        cos = (embedding * own).sum(axis=1) / lengths / np.linalg.norm(own, axis=1)
+        for name, value in {"XNorm": lengths.mean(), "Angle": np.degrees(np.arccos(cos)).mean()}.items():
+            (logged,) = re.findall(rf"^\[{step}\]Train-{name}: (\S+)$", out, re.M)
+            assert np.isclose(float(logged), value, rtol=1e-4)
+
+
+def test_softmax_has_no_angle(data_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_softmax, "build_network", kill_harness.network)
+    argv = "--loss-type 0 --emb-size 8 --image-size 32,32 --per-batch-size 5 --verbose 2 --max-steps 4".split()
+    train_softmax.main([*argv, "--target", "none", "--data-dir", str(data_dir), "--prefix", str(tmp_path / "m")])
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^\[\d\]Train-XNorm: ", out, re.M)) == 2
+    assert "Train-Angle" not in out
