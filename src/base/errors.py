@@ -1,16 +1,19 @@
-"""What a command says when it cannot go on: exit status 2 and a line or two, never a traceback."""
+"""Errors that a user can correct: a message of one or two lines, never a traceback."""
+
+from __future__ import annotations
 
 import contextlib
 import importlib.util
 import sys
+from typing import Iterator
 
 
 class UserError(Exception):
-    """A problem that the user can mend; the message names the file, record or option and says what to do."""
+    """A problem that the user can correct; the message names the file, record or option and says what to do."""
 
 
 @contextlib.contextmanager
-def exit_on_user_error():
+def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on standard error and exit status 2."""
     try:
         yield
@@ -19,8 +22,16 @@ def exit_on_user_error():
         raise SystemExit(2) from None
 
 
-def require(extra, *packages):
-    """Raise UserError where one of the packages that the package's extra `extra` brings is not installed."""
+def require(extra: str, *packages: str) -> None:
+    """Check that optional packages are installed.
+
+    Args:
+        extra: The extra of insightface-mx that brings them.
+        packages: Import names.
+
+    Raises:
+        UserError: One of them is missing; the message gives the pip command.
+    """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} must be installed for this: pip install 'insightface-mx[{extra}]'")
