@@ -16,7 +16,7 @@ from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import exit_on_user_error
 from insightface_mx.datasets import orl
 from insightface_mx.engine import network as embedding
-from insightface_mx.eval import roc, verification
+from insightface_mx.eval import pairs, roc, verification
 from insightface_mx.formats import checkpoint
 
 BATCH = 30  # ten batches an epoch
@@ -35,7 +35,7 @@ def pixel_accuracy(data_set):
 
 def network_accuracy(data_set, prefix):
     model = embedding.load_model(prefix, 1, mx.cpu(), embedding.BATCH_SIZE, (INPUT, INPUT))
-    return embedding.test(data_set, model, embedding.BATCH_SIZE)[2]
+    return pairs.test(data_set, model, embedding.BATCH_SIZE)[2]
 
 
 def train(args, others, data_dir, prefix):
@@ -50,8 +50,8 @@ def train(args, others, data_dir, prefix):
 def report(args, data_dir, prefix):
     """Print what was trained and how well it tells people apart that it never saw."""
     path = os.path.join(data_dir, "orl.bin")
-    pixels = pixel_accuracy(embedding.load_bin(path, (orl.SIZE, orl.SIZE)))
-    network = network_accuracy(embedding.load_bin(path, (INPUT, INPUT)), prefix)
+    pixels = pixel_accuracy(pairs.load_bin(path, (orl.SIZE, orl.SIZE)))
+    network = network_accuracy(pairs.load_bin(path, (INPUT, INPUT)), prefix)
     print(
         f"\n{args.network}, {args.epochs} epochs on {orl.TRAINING_PEOPLE} people: {checkpoint.params_path(prefix, 1)}"
     )

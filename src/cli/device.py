@@ -18,22 +18,29 @@ def add_device_options(parser: argparse.ArgumentParser, gpu: int | None = None) 
     """
     group = parser.add_argument_group("device").add_mutually_exclusive_group()
     if gpu is None:
-        group.add_argument("--ctx", default="", help=CTX_HELP)
-        group.add_argument("--gpu", dest="ctx", type=_gpu, metavar="N", help="number of a GPU; -1: the CPU")
+        default, ctx_help, gpu_help, gpu_type = "", CTX_HELP, "number of a GPU; -1: the CPU", _gpu
     else:
-        shown = f"number of a GPU; -1, or no such GPU: the CPU (default: {gpu})"
-        group.add_argument("--ctx", help=f"{_CTX} (in place of --gpu)")
-        group.add_argument("--gpu", dest="ctx", type=_gpu_or_cpu, metavar="N", help=shown)
-    parser.set_defaults(ctx="" if gpu is None else _gpu_or_cpu(str(gpu)))
+        default, ctx_help, gpu_type = _gpu_or_cpu(str(gpu)), f"{_CTX} (in place of --gpu)", _gpu_or_cpu
+        gpu_help = f"number of a GPU; -1, or no such GPU: the CPU (default: {gpu})"
+    group.add_argument("--ctx", default=default, help=ctx_help)
+    # SUPPRESS: the default of --ctx is that of both
+    group.add_argument("--gpu", dest="ctx", default=argparse.SUPPRESS, type=gpu_type, metavar="N", help=gpu_help)
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not the number of a GPU, or -1 for the CPU") from None
 
 
 def _gpu(text: str) -> str:
     """Turn the number of --gpu into a device: 'gpu:N', or 'cpu' for a negative number."""
-    number = int(text)
+    number = _number(text)
     return f"gpu:{number}" if number >= 0 else "cpu"
 
 
 def _gpu_or_cpu(text: str) -> str:
     """Turn the number of --gpu into a device: 'gpu-or-cpu:N', or 'cpu' for a negative number."""
-    number = int(text)
+    number = _number(text)
     return f"gpu-or-cpu:{number}" if number >= 0 else "cpu"

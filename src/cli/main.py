@@ -18,7 +18,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         help_text = action.help or ""
-        if action.default is False or action.default in ("", None) or "(default" in help_text:
+        if action.default is False or action.default in ("", None, argparse.SUPPRESS) or "(default" in help_text:
             return help_text
         return super()._get_help_string(action)
 

@@ -13,6 +13,7 @@ from insightface_mx.base.errors import UserError, exit_on_user_error
 from insightface_mx.engine import cpu_rewrite, module_state
 from insightface_mx.engine import network as verify
 from insightface_mx.engine.optimizer import SGD
+from insightface_mx.eval import pairs
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.symbols.variants import DEFAULTS
 from insightface_mx.training import nan_guard, pretrained, schedule
@@ -130,7 +131,7 @@ def build_test(args, embedding, context):
     """A function that tests parameters and logs the result: (step, arg_params, aux_params) -> accuracy by set."""
     size = args.image_size
     paths = {name: os.path.join(args.data_dir, f"{name}.bin") for name in args.target.split(",") if name}
-    sets = {name: verify.load_bin(path, size) for name, path in paths.items() if os.path.exists(path)}
+    sets = {name: pairs.load_bin(path, size) for name, path in paths.items() if os.path.exists(path)}
     if not sets:
         logging.info("none of %s found: no test, every save is the best so far", ", ".join(paths.values()))
         return lambda step, arg_params, aux_params: {}
@@ -140,8 +141,8 @@ def build_test(args, embedding, context):
         model.set_params(arg_params, aux_params)
         accuracies = {}
         for name, data_set in sets.items():
-            result = verify.test(data_set, model, verify.BATCH_SIZE)
-            for line in verify.result_lines(name, result, step):
+            result = pairs.test(data_set, model, verify.BATCH_SIZE)
+            for line in pairs.result_lines(name, result, step):
                 logging.info(line)
             accuracies[name] = result[2]
         return accuracies

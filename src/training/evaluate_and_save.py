@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 
+from insightface_mx.engine import module_state
 from insightface_mx.formats import atomic, checkpoint, manifest
 
 NEVER, BEST, EVERY_TEST, BEST_AS_ONE = range(4)  # --ckpt
@@ -47,7 +48,7 @@ class TestAndSave:
         if step % self.verbose:
             return {}
         self.tests += 1
-        params = checkpoint.module_params(self.module)
+        params = module_state.current_params(self.module)
         accuracies = self.test(step, *params)
         number = 1 if self.policy == BEST_AS_ONE else self.tests
         is_best = self._is_best(list(accuracies.values()))
@@ -64,7 +65,7 @@ class TestAndSave:
             logging.info("not saved after batch %d: --ckpt 0", step)
         elif self.saved_step != step:
             number = 2 if self.policy == BEST_AS_ONE else self.tests + 1
-            self._save(step, epoch, number, checkpoint.module_params(self.module), {})
+            self._save(step, epoch, number, module_state.current_params(self.module), {})
 
     def prune(self, keep):
         """Remove all checkpoints that this run saved but the newest `keep` (0: keep all) and the best."""

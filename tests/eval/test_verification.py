@@ -11,7 +11,7 @@ import pytest
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine import network as embedding
-from insightface_mx.eval import bad_cases, roc, verification
+from insightface_mx.eval import bad_cases, pairs, roc, verification
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.verification_set import write_bin
 
@@ -76,7 +76,7 @@ def load(prefix, epoch=1, batch_size=4, image_size=(HEIGHT, WIDTH)):
 
 
 def toy(folder):
-    return embedding.load_bin(str(folder / "toy.bin"), (HEIGHT, WIDTH))
+    return pairs.load_bin(str(folder / "toy.bin"), (HEIGHT, WIDTH))
 
 
 def expected_lines(seed):
@@ -109,7 +109,7 @@ def test_load_bin_scales_the_short_side_and_crops_the_centre(tmp_path, shape):
     red, green = columns * 255 / (shape[1] - 1), rows * 255 / (shape[0] - 1)
     photo = np.stack([red, green, 0 * red], axis=2).astype(np.uint8)
     write_bin(str(tmp_path / "a.bin"), [cv2.imencode(".png", photo[:, :, ::-1])[1]] * 2, [True])
-    (images, _), _ = embedding.load_bin(str(tmp_path / "a.bin"), (16, 16))
+    (images, _), _ = pairs.load_bin(str(tmp_path / "a.bin"), (16, 16))
     scaled = mx.image.resize_short(mx.nd.array(photo, dtype=np.uint8), 16)
     expected = mx.image.center_crop(scaled, (16, 16))[0].asnumpy().transpose(2, 0, 1)
     assert np.abs(images[0].asnumpy().astype(int) - expected).max() <= 4
@@ -119,7 +119,7 @@ def test_load_bin_names_the_image_that_cannot_be_decoded(tmp_path):
     good = cv2.imencode(".png", photos()[0])[1]
     write_bin(str(tmp_path / "a.bin"), [good, good, good, b"no image"], [True, False])
     with pytest.raises(UserError, match=r"a\.bin: image 3 \(of pair 1\) cannot be decoded"):
-        embedding.load_bin(str(tmp_path / "a.bin"), (16, 16))
+        pairs.load_bin(str(tmp_path / "a.bin"), (16, 16))
 
 
 @pytest.mark.parametrize("batch_size", [4, 7, 24, 32, 100])
@@ -146,12 +146,12 @@ def test_the_last_batch_is_filled_with_the_images_before_it():
 
 def test_figures_and_their_order(folder):
     plain, mirrored = expected_embeddings(1)
-    acc1, std1, acc2, std2, xnorm, embeddings_list = embedding.test(toy(folder), load(folder / "slim"), 4, FOLDS)
+    acc1, std1, acc2, std2, xnorm, embeddings_list = pairs.test(toy(folder), load(folder / "slim"), 4, FOLDS)
     np.testing.assert_array_equal(embeddings_list, [plain, mirrored])
-    lines = embedding.result_lines("toy", (acc1, std1, acc2, std2, xnorm, embeddings_list))
+    lines = pairs.result_lines("toy", (acc1, std1, acc2, std2, xnorm, embeddings_list))
     assert lines == expected_lines(1)
     assert (round(acc1, 5), round(acc2, 5)) == (0.58333, 0.66667)
-    trained = embedding.result_lines("toy", (acc1, std1, acc2, std2, xnorm, embeddings_list), 2000)
+    trained = pairs.result_lines("toy", (acc1, std1, acc2, std2, xnorm, embeddings_list), 2000)
     assert trained == [line.replace("[toy]", "[toy][2000]") for line in (lines[0], lines[2])]
 
 
@@ -162,8 +162,8 @@ def test_a_training_module_on_two_devices_gives_the_checkpoints_figures(folder, 
     module = mx.mod.Module(training_network(), context=[mx.cpu(0), mx.cpu(1)])
     module.bind([("data", (8, 3, HEIGHT, WIDTH))], [("softmax_label", (8,))])
     module.init_params(arg_params=arg_params, aux_params=aux_params)
-    training = embedding.test(data_set, module, 8, FOLDS, label_shape=label_shape)
-    inference = embedding.test(data_set, load(folder / "net"), 4, FOLDS)
+    training = pairs.test(data_set, module, 8, FOLDS, label_shape=label_shape)
+    inference = pairs.test(data_set, load(folder / "net"), 4, FOLDS)
     assert training[:5] == inference[:5]
     np.testing.assert_array_equal(training[5], inference[5])
 
@@ -173,7 +173,7 @@ def test_a_second_input_is_fed_with_data_extra(folder):
     module = mx.mod.Module(symbol, data_names=("data", "extra"), label_names=None)
     module.bind([("data", (4, 3, HEIGHT, WIDTH)), ("extra", (4, LENGTH))], for_training=False)
     module.set_params({"fc1_weight": mx.nd.array(weights(1))}, {})
-    result = embedding.test(toy(folder), module, 4, FOLDS, data_extra=np.full((4, LENGTH), 5))
+    result = pairs.test(toy(folder), module, 4, FOLDS, data_extra=np.full((4, LENGTH), 5))
     np.testing.assert_array_equal(result[5], np.array(expected_embeddings(1)) + 5)
 
 
@@ -229,12 +229,12 @@ def test_wrong_pairs_are_those_of_the_accuracy_worst_first():
     accuracy = roc.evaluate(rows, ISSAME, FOLDS)[2]
     assert len(negatives) + len(positives) == round(PAIRS * (1 - accuracy.mean())) > 0
     distances = roc.pair_distances(rows)
-    for pairs, same in ((negatives, True), (positives, False)):
-        for pair, distance, threshold in pairs:
+    for wrong, same in ((negatives, True), (positives, False)):
+        for pair, distance, threshold in wrong:
             assert ISSAME[pair] == same
             assert distance == distances[pair]
             assert (distance < threshold) != same
-        excess = [abs(distance - threshold) for _, distance, threshold in pairs]
+        excess = [abs(distance - threshold) for _, distance, threshold in wrong]
         assert excess == sorted(excess, reverse=True)
 
 
@@ -328,18 +328,18 @@ def test_what_the_user_can_mend_is_one_line_and_status_2(folder, capsys, more, c
 def test_mode_1_draws_the_wrong_pairs(folder, capsys, tmp_path):
     verification.main(options(folder, "--mode", "1", "--output", str(tmp_path / "new")))
     rows = roc.normalize(np.sum(expected_embeddings(1), axis=0))
-    for kind, pairs, line in zip(
+    for kind, wrong, line in zip(
         ("false-negatives", "false-positives"),
         bad_cases.wrong_pairs(rows, ISSAME, FOLDS),
         capsys.readouterr().out.splitlines(),
     ):
         path = tmp_path / "new" / f"toy-0001-{kind}.png"
-        assert line.startswith(f"[toy]{len(pairs)} {kind} of 12 pairs")
-        assert path.exists() == bool(pairs)
-        if pairs:
+        assert line.startswith(f"[toy]{len(wrong)} {kind} of 12 pairs")
+        assert path.exists() == bool(wrong)
+        if wrong:
             assert line.endswith(str(path))
             left = cv2.imread(str(path))[:HEIGHT, :WIDTH, ::-1]
-            np.testing.assert_array_equal(left, photos()[2 * pairs[0][0]])
+            np.testing.assert_array_equal(left, photos()[2 * wrong[0][0]])
 
 
 def test_mode_2_writes_the_embeddings_beside_the_model(folder, capsys):
@@ -371,8 +371,8 @@ def test_runs_from_inside_its_folder_as_a_script(folder):
 
 
 def test_names_that_other_programs_import():
-    assert verification.load_bin is embedding.load_bin
-    assert verification.test is embedding.test
+    assert verification.load_bin is pairs.load_bin
+    assert verification.test is pairs.test
     assert verification.evaluate is roc.evaluate
 
 
