@@ -1,6 +1,5 @@
 """The training heads against float64 loops over samples and classes, on one and two contexts."""
 
-import argparse
 import re
 
 import numpy as np
@@ -9,7 +8,8 @@ from numeric import slope
 
 from insightface_mx import losses
 from insightface_mx.base.compat import mx
-from insightface_mx.options import add_softmax_loss
+from insightface_mx.options import SoftmaxOptions
+from insightface_mx.options import parser as make_parser
 
 CASES = {
     "softmax": {"loss_type": 0},
@@ -33,8 +33,7 @@ every_symbol = pytest.mark.parametrize("make", SYMBOLS.values(), ids=SYMBOLS)
 
 
 def options(**changes):
-    parser = argparse.ArgumentParser()
-    add_softmax_loss(parser)
+    parser = make_parser(SoftmaxOptions, None, "")
     parser.set_defaults(**{"emb_size": LENGTH, "ce_loss": True, **changes})
     return parser.parse_args([])
 
