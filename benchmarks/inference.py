@@ -19,7 +19,7 @@ def subjects(network, batch):
     """Dict name -> function that takes a batch of images to its embeddings; ValueError where these differ."""
     symbol = symbols.get_symbol(network, 512)
     plain = plain_inference(network, symbol, batch)
-    fast = embedding.bind(symbol, mx.cpu(), batch, SIZE)
+    fast = embedding.bind(symbol, [mx.cpu()], batch, SIZE)
     fast.set_params(*plain.get_params())
     data = mx.io.DataBatch([mx.nd.array(images(batch))])
     found = {name: functools.partial(_embed, of, data) for name, of in (("plain graph", plain), ("fast graph", fast))}

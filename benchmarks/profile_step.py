@@ -23,7 +23,7 @@ from insightface_mx.engine import network as embedding
 def inference_pass(network, batch):
     """A function that takes a batch through a network with random weights, and awaits the embeddings."""
     symbol = symbols.get_symbol(network, 512)
-    module = embedding.bind(symbol, mx.cpu(), batch, SIZE)
+    module = embedding.bind(symbol, [mx.cpu()], batch, SIZE)
     module.set_params(*plain_inference(network, symbol, batch).get_params())
     data = mx.io.DataBatch([mx.nd.array(images(batch))])
 

@@ -34,7 +34,7 @@ def pixel_accuracy(data_set):
 
 
 def network_accuracy(data_set, prefix):
-    model = embedding.load_model(prefix, 1, mx.cpu(), embedding.BATCH_SIZE, (INPUT, INPUT))
+    model = embedding.load_model(prefix, 1, [mx.cpu()], embedding.BATCH_SIZE, (INPUT, INPUT))
     return pairs.test(data_set, model, embedding.BATCH_SIZE)[2]
 
 

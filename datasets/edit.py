@@ -19,7 +19,7 @@ from insightface_mx.cli.main import Help
 from insightface_mx.cli.types import positive
 from insightface_mx.datasets import command
 from insightface_mx.embedding.embedder import Embedder
-from insightface_mx.engine.devices import HELP
+from insightface_mx.cli.device import CTX_HELP
 from insightface_mx.formats.identities import TrainingSet
 from insightface_mx.formats.rec_writer import Images, refuse_existing, write_training_set
 from insightface_mx.formats.verification_set import read_bin
@@ -111,7 +111,7 @@ def _parser():
             one.add_argument(
                 "--model", required=True, metavar="PREFIX,EPOCH", help="checkpoint that tells people apart"
             )
-            one.add_argument("--ctx", default="", help=HELP)
+            one.add_argument("--ctx", default="", help=CTX_HELP)
     choices = commands.choices
     choices["filter"].add_argument("--min-images", type=positive, default=1, help="images of a person")
     choices["filter"].add_argument("--max-images", type=positive, help="of a person with more: the first so many")

@@ -43,7 +43,7 @@ def verify(args):
         accuracies = []
         for epoch in epochs:
             note(f"{checkpoint.params_path(prefix, epoch)} on {path}")
-            model = load_model(prefix, epoch, context, args.batch_size, image_size)
+            model = load_model(prefix, epoch, [context], args.batch_size, image_size)
             result = test(data_set, model, args.batch_size, args.nfolds)
             accuracies.append(result[2])
             use(name, os.path.join(folder, f"{name}-{epoch:04d}"), data_set, result, args.nfolds)

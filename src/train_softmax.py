@@ -8,6 +8,7 @@ Ctrl-C saves and says where; --resume goes on from there, or from where a killed
 from insightface_mx import losses, options
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.formats.training_set import read_property
 from insightface_mx.training import memory_report
@@ -34,6 +35,7 @@ def train(args):
     """Train as the options say; returns the signal that ended the run early, or None."""
     check_options(args)
     contexts = get_contexts(args.ctx)
+    flush_in_threads(contexts)
     batch_size = (args.per_batch_size or 128) * len(contexts)
     classes = read_property(args.data_dir).num_classes
     warn_of_unusual_rate(args, batch_size)

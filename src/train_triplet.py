@@ -14,6 +14,7 @@ from insightface_mx import options, triplets
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine import network as verify
+from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.module_state import current_params
 from insightface_mx.eval import roc
@@ -42,6 +43,7 @@ def train(args):
     """Train as the options say; returns the signal that ended the run early, or None."""
     check_options(args)
     contexts = get_contexts(args.ctx)
+    flush_in_threads(contexts)
     batch_size = 3 * triplets_per_device(args) * len(contexts)
     saved = find_saved(args)
     set_seed(args)

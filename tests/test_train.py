@@ -372,7 +372,7 @@ def test_cuda_visible_devices(monkeypatch, capsys, data_dir, tmp_path):
     for value in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         run(data_dir, tmp_path / "m", "--max-steps", "1")
-        assert capsys.readouterr().out.count("training on the CPU") == 1
+        assert capsys.readouterr().out.count("no GPU asked for: on the CPU") == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     assert "CUDA_VISIBLE_DEVICES=7" in error_of(capsys, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m")
 

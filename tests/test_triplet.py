@@ -288,7 +288,7 @@ def test_a_bag_is_mined_by_the_parameters_of_the_moment(data_dir, tmp_path, star
     assert checkpoint.epochs(str(tmp_path / "m")) == [1, 2, 3, 4]
     data = train_softmax.open_data(parse(*SMALL, "--data-dir", str(data_dir)), 6)
     for prefix, epoch, (numbers, embeddings) in ((start, 1, seen[0]), (tmp_path / "m", 2, seen[1])):
-        model = verify.load_model(str(prefix), epoch, mx.cpu(), 6, (32, 32))
+        model = verify.load_model(str(prefix), epoch, [mx.cpu()], 6, (32, 32))
         expected = verify.embed(data.read(numbers), model, 6)
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         assert np.allclose(embeddings, expected, atol=1e-5)

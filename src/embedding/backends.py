@@ -186,7 +186,7 @@ def _cache_path(model, image_size):
 
 
 def _mxnet(model, image_size, ctx):
-    bound = load_model(*checkpoint.parse(model), ctx, 1, image_size)
+    bound = load_model(*checkpoint.parse(model), [ctx], 1, image_size)
 
     def run(images):
         bound.forward(mx.io.DataBatch([mx.nd.array(images)]), is_train=False)  # binds anew for other batches

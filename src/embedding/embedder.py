@@ -6,6 +6,7 @@ from tqdm import tqdm
 from insightface_mx.base.errors import UserError
 from insightface_mx.embedding.vectors import normalize
 from insightface_mx.engine import network as embedding
+from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.formats import checkpoint
 from insightface_mx.photos.decode import decode
@@ -19,7 +20,9 @@ class Embedder:
     def __init__(self, model, image_size, ctx="", batch_size=embedding.BATCH_SIZE):
         prefix, epoch = checkpoint.parse(model)
         self._size, self._batch = image_size, batch_size
-        self._model = embedding.load_model(prefix, epoch, get_contexts(ctx), batch_size, image_size)
+        contexts = get_contexts(ctx)
+        flush_in_threads(contexts)
+        self._model = embedding.load_model(prefix, epoch, contexts, batch_size, image_size)
 
     def __call__(self, encoded):
         """Unit embeddings (n, d) of encoded images, each that of the image plus its mirror image.

@@ -1,21 +1,55 @@
-"""Everything that training changes in a Module: parameters, the batch norms' moving averages, the momentum.
+"""Read and restore all that training changes in a Module: parameters, momentum, the batch norms' moving averages.
 
-It is read as one dict name -> NDArray: arg:NAME for a parameter, momentum:NAME for its momentum, and aux:DEVICE:NAME
-for a moving average, which differs from device to device. MXNet's own way of saving momentum is a pickle.
+This is the only file that uses private names of MXNet's Module and optimizer.
+
+The state is one dict name -> NDArray in CPU memory: arg:NAME for a parameter, momentum:NAME for its momentum, and
+aux:DEVICE:NAME for a moving average, which differs from device to device. (MXNet itself saves momentum as a pickle.)
 """
 
-import warnings
+from __future__ import annotations
 
-from insightface_mx.base.compat import mx
+import warnings
+from typing import Any
+
+from insightface_mx.base.compat import Module, NDArray, Params, mx
 from insightface_mx.formats import checkpoint
 
+Optimizer = Any  # an mx.optimizer.Optimizer
+Executor = Any  # an mx.executor.Executor
 
-def read(module):
-    """The arrays of a Module that has its optimiser, at the processor."""
-    mx.nd.waitall()  # on a CPU the backward pass writes moving averages, which reading them does not await
-    executors, parameters = _executors(module), _parameters(module)
-    arrays = {f"arg:{name}": executors[0].arg_dict[name] for name in parameters}
-    for device, executor in enumerate(executors):
+
+def wait_for_moving_averages() -> None:
+    """Wait until MXNet has finished all operations; call this before moving averages are read or used.
+
+    On a CPU a training step writes the batch norms' moving averages in its backward pass, and MXNet does not know that
+    these operations change them: neither reading the arrays nor a forward pass waits for it.
+    """
+    mx.nd.waitall()
+
+
+def executors(module: Module) -> list[Executor]:
+    """Return a bound Module's executors, one a device, which hold its arrays by name (grad_dict, output_dict ...)."""
+    return module._exec_group.execs
+
+
+def moving_averages(module: Module) -> list[NDArray]:
+    """Return the moving averages of a bound Module on all devices, after waiting for them."""
+    wait_for_moving_averages()
+    return [array for executor in executors(module) for array in executor.aux_arrays]
+
+
+def current_params(module: Module) -> tuple[Params, Params]:
+    """Return the parameters and moving averages of a bound Module, after waiting for the moving averages."""
+    wait_for_moving_averages()
+    return module.get_params()
+
+
+def read(module: Module) -> Params:
+    """Return all training state of `module` as CPU arrays; the optimizer must be attached."""
+    wait_for_moving_averages()
+    devices, parameters = executors(module), _parameters(module)
+    arrays = {f"arg:{name}": devices[0].arg_dict[name] for name in parameters}
+    for device, executor in enumerate(devices):
         arrays.update((f"aux:{device}:{name}", array) for name, array in executor.aux_dict.items())
     states = _updater(module).states
     momenta = {name: states.get(_updater_keys(module, name)[0]) for name in parameters}
@@ -23,29 +57,27 @@ def read(module):
     return {name: array.as_in_context(mx.cpu()) for name, array in arrays.items()}
 
 
-def current_params(module):
-    """Parameters of a bound Module, waiting for the batch norms' moving averages, which get_params alone does not."""
-    mx.nd.waitall()
-    return module.get_params()
-
-
-def params(arrays):
-    """Two dicts name -> NDArray, parameters and moving averages; of several devices' averages their mean."""
+def params(arrays: Params) -> tuple[Params, Params]:
+    """Return the parameters and moving averages of a state, the mean of the moving averages of several devices."""
     devices = _by_device(arrays)
-    means = {name: sum(of[name] for of in devices) / len(devices) for name in (devices[0] if devices else ())}
+    names = devices[0] if devices else {}
+    means = {name: sum(averages[name] for averages in devices) / len(devices) for name in names}
     return checkpoint.named(arrays, "arg:"), means
 
 
-def restore(module, optimizer, arrays):
-    """Bring a bound Module back to what `read` returned; `optimizer` becomes its optimiser.
+def restore(module: Module, optimizer: Optimizer, arrays: Params) -> None:
+    """Restore a bound Module to a state, and attach its optimizer.
 
-    On another number of devices each gets the mean of the moving averages.
+    Args:
+        module: The Module; if the state is of another number of devices, each device gets the mean moving averages.
+        optimizer: The optimizer that will train it.
+        arrays: The state, as `read` returned it.
     """
     module.set_params(*params(arrays))
     attach(module, optimizer)
     devices = _by_device(arrays)
-    if len(devices) == len(_executors(module)):
-        for executor, averages in zip(_executors(module), devices):
+    if len(devices) == len(executors(module)):
+        for executor, averages in zip(executors(module), devices):
             for name, array in averages.items():
                 array.copyto(executor.aux_dict[name])
     momenta = checkpoint.named(arrays, "momentum:")
@@ -54,35 +86,38 @@ def restore(module, optimizer, arrays):
     updater.states_synced = dict.fromkeys(updater.states, False)  # each goes to its device at the next update
 
 
-def attach(module, optimizer):
-    """Let an optimiser train a Module, gradients summed over its devices; an earlier one's momentum is forgotten."""
+def attach(module: Module, optimizer: Optimizer) -> None:
+    """Let an optimizer train a bound Module, gradients summed over its devices; drop an earlier one's momentum."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Optimizer created manually outside Module")
         module.init_optimizer(kvstore="device", optimizer=optimizer, force_init=True)
 
 
-def _by_device(arrays):
-    """A list with every device's moving averages."""
+def set_update_count(optimizer: Optimizer, updates: int) -> None:
+    """Set the number of updates that an optimizer has made, of every parameter; its schedule goes on from there."""
+    optimizer.begin_num_update = optimizer.num_update = updates
+    for counts in optimizer._all_index_update_counts.values():
+        counts.clear()  # the count of every parameter begins at begin_num_update
+
+
+def _by_device(arrays: Params) -> list[Params]:
+    """Return the moving averages of a state, one dict a device."""
     averages = checkpoint.named(arrays, "aux:")
     count = len({name.partition(":")[0] for name in averages})
     return [checkpoint.named(averages, f"{device}:") for device in range(count)]
 
 
-def _executors(module):
-    return module._exec_group.execs
-
-
-def _parameters(module):
+def _parameters(module: Module) -> list[str]:
     return module._exec_group.param_names
 
 
-def _updater(module):
+def _updater(module: Module) -> Any:
     return module._kvstore._updater if module._update_on_kvstore else module._updater
 
 
-def _updater_keys(module, name):
-    """Under what a Module's updater keeps a parameter's momentum, one key a device unless the kvstore updates."""
+def _updater_keys(module: Module, name: str) -> list[str] | list[int]:
+    """Return the keys of a parameter's momentum in the updater, one a device unless the kvstore updates."""
     if module._update_on_kvstore:
         return [name]
-    devices, number = len(_executors(module)), _parameters(module).index(name)
-    return [number * devices + device for device in range(devices)]
+    devices, index = len(executors(module)), _parameters(module).index(name)
+    return [index * devices + device for device in range(devices)]

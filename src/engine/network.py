@@ -1,92 +1,113 @@
-"""From a verification set and a network to embeddings and their accuracy; training and verification.py share it."""
+"""Load a checkpoint as a network bound for inference, and compute embeddings with it."""
+
+from __future__ import annotations
 
 import hashlib
+from typing import Tuple
 
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.engine import denormals
-from insightface_mx.engine.inference import InferenceModule
+from insightface_mx.engine import cpu_rewrite, denormals
+from insightface_mx.engine.module_state import wait_for_moving_averages
 from insightface_mx.formats import checkpoint
 
-OUTPUT = "fc1_output"  # every network's embedding
-BATCH_SIZE = 32  # images in one pass, unless the user says otherwise
+OUTPUT = "fc1_output"  # the embedding, in every network
+BATCH_SIZE = 32  # images in one pass, unless the user chooses another number
+
+Size = Tuple[int, int]  # height, width
 
 
-def load_model(prefix, epoch, ctx, batch_size, image_size):
-    """A checkpoint as an InferenceModule, its only output the embedding; with or without a training head.
+class InferenceModule:
+    """A network bound for inference, in its fastest form for the device.
 
-    Raises UserError naming the file that is missing, has no embedding, or does not fit the images.
+    It has the methods of MXNet's Module that `embed` calls. Set parameters before the first batch.
+    """
+
+    label_shapes = None
+
+    def __init__(self, symbol: Symbol, contexts: list[Context], shape: tuple[int, ...]):
+        """Prepare a network; `set_params` binds it.
+
+        Args:
+            symbol: The original graph, with the one input `data`.
+            contexts: Where it runs.
+            shape: Of the input, over all contexts; MXNet rebinds by itself for batches of another size.
+        """
+        self.symbol = symbol
+        self._contexts, self._shapes = contexts, {"data": shape}
+        self._module: Module = None
+
+    def set_params(self, arg_params: Params, aux_params: Params) -> None:
+        """Set parameters and moving averages; names that the symbol does not have are ignored.
+
+        Rebinds, because oneDNN caches the weights of fused layers.
+        """
+        symbol, arg_params = cpu_rewrite.rewrite_for_inference(self.symbol, arg_params, self._contexts, self._shapes)
+        self._module = mx.mod.Module(symbol, label_names=None, context=self._contexts)
+        self._module.bind(list(self._shapes.items()), for_training=False)
+        self._module.set_params(arg_params, aux_params, allow_extra=True)
+
+    def forward(self, batch: mx.io.DataBatch, is_train: bool = False) -> None:
+        """Run the network on a batch."""
+        self._module.forward(batch, is_train=is_train)
+
+    def get_outputs(self) -> list[NDArray]:
+        """Return the outputs for the last batch."""
+        return self._module.get_outputs()
+
+
+def load_model(
+    prefix: str, epoch: int, contexts: list[Context], batch_size: int, image_size: Size
+) -> InferenceModule:
+    """Load a checkpoint, with or without a training head, as a network whose only output is the embedding.
+
+    Args:
+        prefix: Path of the checkpoint without '-NNNN.params'.
+        epoch: Number NNNN of the checkpoint.
+        contexts: Where the network runs.
+        batch_size: Images in one pass, over all contexts.
+        image_size: (height, width) of the images.
+
+    Raises:
+        UserError: A file is missing, holds no embedding, or does not fit the images; the message names it.
     """
     symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
     embedding = embedding_of(symbol, prefix)
-    check_fit(embedding, {**arg_params, **aux_params}, image_size, checkpoint.params_path(prefix, epoch))
-    model = bind(embedding, ctx, batch_size, image_size)
-    denormals.flush({**arg_params, **aux_params})
+    params = {**arg_params, **aux_params}
+    check_fit(embedding, params, image_size, checkpoint.params_path(prefix, epoch))
+    model = bind(embedding, contexts, batch_size, image_size)
+    denormals.flush(params)
     model.set_params(arg_params, aux_params)
     return model
 
 
-def embedding_of(symbol, prefix):
-    """The part of a checkpoint's symbol up to the embedding. Raises UserError, naming its file, where it has none."""
+def embedding_of(symbol: Symbol, prefix: str) -> Symbol:
+    """Return the part of a checkpoint's symbol up to the embedding.
+
+    Raises:
+        UserError: There is none; the message names the file under `prefix`.
+    """
     internals = symbol.get_internals()
     if OUTPUT not in internals.list_outputs():
         raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
     return internals[OUTPUT]
 
 
-def bind(embedding, ctx, batch_size, image_size):
-    """An InferenceModule with the symbol `embedding`, still without parameters.
+def check_fit(embedding: Symbol, params: Params, image_size: Size, path: str) -> None:
+    """Check that a network takes images of a size, and that its parameters are complete and have the right shapes.
 
-    ctx: a context or a list. batch_size: images, over all contexts. image_size: (height, width).
+    Args:
+        embedding: The network's symbol.
+        params: Parameters and moving averages.
+        image_size: (height, width).
+        path: The file of the parameters, for the message.
+
+    Raises:
+        UserError: They do not fit.
     """
-    contexts = ctx if isinstance(ctx, list) else [ctx]
-    return InferenceModule(embedding, contexts, (batch_size, 3, *image_size))
-
-
-def embed(data, model, batch_size, data_extra=None, label_shape=None):
-    """Embeddings of images as an InferenceModule or a bound Module computes them: (n, d) float64.
-
-    data: (n, 3, height, width), an NDArray or numpy array. model: output 0 is the embedding; other outputs and labels
-    (fed with ones) do not matter. data_extra: a second input, the same for every batch. label_shape: where the
-    Module's own does not serve. An image that occurs several times, as in sets of pairs, is computed once.
-    """
-    distinct, places = _distinct(data)
-    return _embed(distinct, model, batch_size, data_extra, label_shape)[places]
-
-
-def _distinct(data):
-    """Images without repetition, and the place of every image of `data` among them."""
-    data = data.asnumpy() if isinstance(data, mx.nd.NDArray) else data
-    first, places = {}, np.empty(len(data), np.int64)
-    for number, image in enumerate(data):
-        key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
-        places[number] = first.setdefault(key, (len(first), number))[0]
-    return data[[number for _, number in first.values()]], places
-
-
-def _embed(data, model, batch_size, data_extra, label_shape):
-    count = len(data)
-    extra = [] if data_extra is None else [mx.nd.array(data_extra)]
-    labels = [mx.nd.ones(label_shape or (batch_size, *label.shape[1:])) for label in model.label_shapes or ()]
-    embeddings = []
-    mx.nd.waitall()  # a training step may still be writing the moving averages, which the forward pass does not await
-    with tqdm(total=count, unit="img", desc="embedding", leave=False, disable=None) as progress:
-        for start in range(0, count, batch_size):
-            end = min(start + batch_size, count)
-            # The last batch is filled up with the images before it: GNAP embeddings depend on the whole batch.
-            numbers = np.arange(end - batch_size, end) % count
-            images = mx.nd.from_numpy(np.ascontiguousarray(data[numbers], np.float32))
-            model.forward(mx.io.DataBatch([images, *extra], labels), is_train=False)
-            embeddings.append(model.get_outputs()[0].asnumpy()[start - end :])
-            progress.update(end - start)
-    return np.concatenate(embeddings).astype(np.float64)
-
-
-def check_fit(embedding, params, image_size, path):
-    """Raise UserError, naming `path`, where a symbol takes no images of image_size or has not these params."""
     misfit = f"{path} does not fit its symbol and --image-size {','.join(map(str, image_size))}"
     try:
         arguments, _, auxiliary = embedding.infer_shape(data=(1, 3, *image_size))
@@ -97,3 +118,58 @@ def check_fit(embedding, params, image_size, path):
         found = params[name].shape if name in params else "missing"
         if name != "data" and found != shape:
             raise UserError(f"{misfit}: {name} is {found}, not {shape}")
+
+
+def bind(embedding: Symbol, contexts: list[Context], batch_size: int, image_size: Size) -> InferenceModule:
+    """Return a network for images of (height, width) `image_size`, still without parameters; `batch_size` in all."""
+    return InferenceModule(embedding, contexts, (batch_size, 3, *image_size))
+
+
+def embed(
+    data: NDArray | np.ndarray,
+    model: InferenceModule | Module,
+    batch_size: int,
+    data_extra: NDArray | np.ndarray | None = None,
+    label_shape: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """Compute the embeddings of images; an image that occurs several times, as in sets of pairs, is computed once.
+
+    Args:
+        data: (n, 3, height, width).
+        model: Its output 0 is the embedding; it may have other outputs and labels, which are fed with ones.
+        batch_size: Images in one pass.
+        data_extra: A second input, the same for every batch.
+        label_shape: Shape of the labels, if not as the Module was bound.
+
+    Returns:
+        (n, d) float64.
+    """
+    images = data.asnumpy() if isinstance(data, mx.nd.NDArray) else data
+    distinct, places = _distinct(images)
+    extra = [] if data_extra is None else [mx.nd.array(data_extra)]
+    labels = [mx.nd.ones(label_shape or (batch_size, *label.shape[1:])) for label in model.label_shapes or ()]
+    embeddings = []
+    wait_for_moving_averages()
+    with tqdm(total=len(distinct), unit="img", desc="embedding", leave=False, disable=None) as progress:
+        for start in range(0, len(distinct), batch_size):
+            end = min(start + batch_size, len(distinct))
+            # The last batch is filled up with the images before it: GNAP embeddings depend on the whole batch.
+            rows = np.arange(end - batch_size, end) % len(distinct)
+            batch = mx.nd.from_numpy(np.ascontiguousarray(distinct[rows], np.float32))
+            model.forward(mx.io.DataBatch([batch, *extra], labels), is_train=False)
+            embeddings.append(model.get_outputs()[0].asnumpy()[start - end :])
+            progress.update(end - start)
+    return np.concatenate(embeddings).astype(np.float64)[places]
+
+
+def _distinct(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images without repetitions, and for each of `images` its index among them."""
+    first: dict[bytes, int] = {}  # digest -> index among the distinct images
+    rows, places = [], np.empty(len(images), np.int64)
+    for row, image in enumerate(images):
+        digest = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+        if digest not in first:
+            first[digest] = len(rows)
+            rows.append(row)
+        places[row] = first[digest]
+    return images[rows], places

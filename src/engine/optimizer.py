@@ -1,20 +1,33 @@
-"""Stochastic gradient descent with momentum, in the form that is fast on a CPU."""
+"""Stochastic gradient descent with momentum, by the operators that are fast on a CPU."""
 
-from insightface_mx.base.compat import mx
+from __future__ import annotations
+
+from typing import Any
+
+from insightface_mx.base.compat import NDArray, mx
 
 
-class SGD(mx.optimizer.SGD):
-    """MXNet's SGD, by its operators for one array; they take 0.6 of the time of those for several, its own choice.
+class SGD(mx.optimizer.SGD):  # type: ignore[misc]  # MXNet has no types
+    """Update float32 weights as MXNet's SGD does, by its operators for one array.
 
-    float32 only. The updates are the same: m = momentum m - lr (gradient + wd w), w = w + m.
+    MXNet itself uses its operators for several arrays at once, which are slower on a CPU. The formula is the same, with
+    g the gradient, wd the weight decay: m = momentum m - lr (g + wd w); w = w + m.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
+        """Take the options of mx.optimizer.SGD."""
         super().__init__(**options)
         self.aggregate_num = 0
 
-    def update(self, index, weight, grad, state):
-        """Update a weight, NDArray, in place; state: its momentum m, or None."""
+    def update(self, index: int | str, weight: NDArray, grad: NDArray, state: NDArray | None) -> None:
+        """Update a weight in place.
+
+        Args:
+            index: The parameter's key, under which MXNet counts its updates.
+            weight: The parameter.
+            grad: Its gradient.
+            state: Its momentum m, or None; updated in place, too.
+        """
         self._update_count(index)
         settings = {"lr": self._get_lr(index), "wd": self._get_wd(index), "rescale_grad": self.rescale_grad}
         if self.clip_gradient:

@@ -135,7 +135,7 @@ def build_test(args, embedding, context):
     if not sets:
         logging.info("none of %s found: no test, every save is the best so far", ", ".join(paths.values()))
         return lambda step, arg_params, aux_params: {}
-    model = verify.bind(embedding, context, verify.BATCH_SIZE, size)
+    model = verify.bind(embedding, [context], verify.BATCH_SIZE, size)
 
     def test(step, arg_params, aux_params):
         model.set_params(arg_params, aux_params)

@@ -6,6 +6,7 @@ import numpy as np
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.engine.module_state import executors, moving_averages
 
 STOP, SKIP, REWIND = POLICIES = ("stop", "skip", "rewind")  # --on-nan
 _ATTEMPTS = 10  # bad batches with nothing good after the last of them
@@ -28,8 +29,7 @@ class NanGuard:
     def forward_backward(self, batch):
         """Outputs and gradients of a batch."""
         if self._policy == SKIP:
-            mx.nd.waitall()
-            self._averages = [array.asnumpy() for array in self._moving_averages()]
+            self._averages = [array.asnumpy() for array in moving_averages(self._module)]
         self._module.forward_backward(batch)
 
     def rejects(self, batch):
@@ -55,7 +55,7 @@ class NanGuard:
     def _problem(self):
         """What is NaN or infinite, in words; '' if nothing is."""
         names = []
-        for executor in self._module._exec_group.execs:
+        for executor in executors(self._module):
             gradients = {
                 f"gradient of {name}": array for name, array in executor.grad_dict.items() if array is not None
             }
@@ -71,12 +71,8 @@ class NanGuard:
             f"{self._run.way_back}. Try --on-nan skip, or with --override a lower --lr or --clip-gradient"
         )
 
-    def _moving_averages(self):
-        return [array for executor in self._module._exec_group.execs for array in executor.aux_arrays]
-
     def _restore_averages(self):
-        mx.nd.waitall()
-        for array, before in zip(self._moving_averages(), self._averages):
+        for array, before in zip(moving_averages(self._module), self._averages):
             array[:] = before
 
 

@@ -125,9 +125,7 @@ class Run:
         facts = saved.facts
         optimizer = self._optimizer
         optimizer.lr_scheduler = copy.deepcopy(self._schedule)
-        optimizer.begin_num_update = optimizer.num_update = facts["updates"]
-        for counts in optimizer._all_index_update_counts.values():
-            counts.clear()  # every parameter's count begins at begin_num_update
+        module_state.set_update_count(optimizer, facts["updates"])
         module_state.restore(self._module, optimizer, saved.arrays)
         self._tester.restore(facts["tests"])
         self.step = self.saved_step = facts["step"]

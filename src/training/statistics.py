@@ -3,6 +3,7 @@
 import logging
 
 from insightface_mx.base.compat import mx
+from insightface_mx.engine.module_state import executors
 
 _SMALL = 1e-10
 
@@ -25,7 +26,7 @@ class TrainingFigures:
         lengths = mx.nd.norm(embedding, axis=1)
         values = {"Train-XNorm": lengths.mean()}
         if self._angle:
-            weight = self._module._exec_group.execs[0].arg_dict["fc7_weight"]
+            weight = executors(self._module)[0].arg_dict["fc7_weight"]
             own = mx.nd.take(weight, batch.label[0].as_in_context(weight.context))
             cos = (embedding * own).sum(axis=1) / (lengths * mx.nd.norm(own, axis=1) + _SMALL)
             values["Train-Angle"] = mx.nd.degrees(mx.nd.arccos(mx.nd.clip(cos, -1, 1))).mean()

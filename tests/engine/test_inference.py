@@ -9,7 +9,7 @@ from prelu_graphs import SLOPES, convolution, formula, network_with_a_global_con
 
 from insightface_mx.base.compat import mx
 from insightface_mx.engine import cpu_rewrite, fast_prelu
-from insightface_mx.engine.inference import InferenceModule
+from insightface_mx.engine.network import InferenceModule
 
 CPU = [mx.cpu()]
 SHAPE = (4, 3, 9, 9)

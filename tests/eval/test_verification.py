@@ -72,7 +72,7 @@ def save(prefix, epoch, symbol, arg_params):
 
 
 def load(prefix, epoch=1, batch_size=4, image_size=(HEIGHT, WIDTH)):
-    return embedding.load_model(str(prefix), epoch, mx.cpu(), batch_size, image_size)
+    return embedding.load_model(str(prefix), epoch, [mx.cpu()], batch_size, image_size)
 
 
 def toy(folder):
@@ -136,7 +136,7 @@ def test_the_last_batch_is_filled_with_the_images_before_it():
     data = mx.sym.var("data")
     rows = mx.sym.Flatten(data)
     symbol = mx.sym.broadcast_sub(rows, mx.sym.mean(rows, axis=0, keepdims=True), name="fc1")
-    model = embedding.bind(symbol, mx.cpu(), 4, (1, 1))
+    model = embedding.bind(symbol, [mx.cpu()], 4, (1, 1))
     model.set_params({}, {})
     images = np.arange(18, dtype=np.uint8).reshape(6, 3, 1, 1) ** 2
     rows = images.reshape(6, 3).astype(np.float64)
@@ -191,7 +191,7 @@ def test_a_dense_layer_behind_a_convolution_can_be_bound():
     """oneDNN's fused dense layer fails there, in GDC networks for example."""
     conv = mx.sym.Convolution(mx.sym.var("data"), num_filter=16, kernel=(HEIGHT, WIDTH), no_bias=True, name="conv")
     before = dict(os.environ)
-    model = embedding.bind(mx.sym.FullyConnected(conv, num_hidden=2, name="fc1"), mx.cpu(), 2, (HEIGHT, WIDTH))
+    model = embedding.bind(mx.sym.FullyConnected(conv, num_hidden=2, name="fc1"), [mx.cpu()], 2, (HEIGHT, WIDTH))
     assert dict(os.environ) == before
     model.set_params(
         {

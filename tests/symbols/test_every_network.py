@@ -32,7 +32,7 @@ def test_trains_a_step_and_is_verified(network, data_dir, tmp_path, capsys, monk
     verification.main(f"--data-dir {data_dir} --model {prefix},1 --target toy --image-size 32,32".split())
     assert re.findall(r"^\[toy\](XNorm: .*|Accuracy-Flip: .*)", capsys.readouterr().out, re.M) == figures
     images = np.random.RandomState(0).randint(0, 256, (3, 3, 32, 32)).astype(np.float32)
-    embeddings = embedding.embed(images, embedding.load_model(prefix, 1, mx.cpu(), 3, (32, 32)), 3)
+    embeddings = embedding.embed(images, embedding.load_model(prefix, 1, [mx.cpu()], 3, (32, 32)), 3)
     monkeypatch.setenv("MXNET_SUBGRAPH_BACKEND", "NONE")
     expected = small_network.plain_mxnet(f"{prefix},1", images)
     assert np.abs(embeddings - expected).max() <= 2e-5 * np.abs(expected).max()
