@@ -15,11 +15,11 @@ import os
 import numpy as np
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.device import CTX_HELP
 from insightface_mx.cli.main import Help
 from insightface_mx.cli.types import positive
 from insightface_mx.datasets import command
 from insightface_mx.embedding.embedder import Embedder
-from insightface_mx.cli.device import CTX_HELP
 from insightface_mx.formats.identities import TrainingSet
 from insightface_mx.formats.rec_writer import Images, refuse_existing, write_training_set
 from insightface_mx.formats.verification_set import read_bin

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator
 import numpy
 
 if TYPE_CHECKING:
-    mx: Any  # MXNet has no type information
+    mx: Any  # MXNet has no types
 
-# MXNet's classes in annotations; each is Any for the type checker.
+# MXNet and its classes in annotations; each is Any for the type checker.
+MXNet = Any
 Symbol = Any
 NDArray = Any
 Context = Any
@@ -27,7 +28,7 @@ Module = Any
 Params = Dict[str, NDArray]  # parameter name -> value
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> MXNet:
     """Load MXNet for the name `mx`."""
     if name == "mx":
         return _load_mxnet()
@@ -59,19 +60,20 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=None)
-def _load_mxnet() -> Any:
+def _load_mxnet() -> MXNet:
+    """Import MXNet once, with the settings that it reads from the environment while it loads."""
     _restore_numpy_aliases()
-    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # else a line on standard error for every bind
-    # threads wait busily for a tenth of a millisecond, then sleep: sleeping at once costs an idle machine 6 % of a y1's
-    # step, and waiting longer slows a shared one down many times
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # otherwise a line on standard error for every bind
+    # Threads wait busily for about 0.1 ms, then sleep. Sleeping at once makes training slower on an idle machine, and
+    # waiting longer makes it many times slower on a machine that other programs use, too.
     waiting = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "10000"}
     settings = {
         **({} if "OMP_WAIT_POLICY" in os.environ else waiting),
         "OMP_NUM_THREADS": str(cpu_count()),  # otherwise MXNet uses only half of the CPUs
-        # oneDNN's joined dense layer fails behind a 1x1 map, and keeps its old weights after Module.set_params
+        # oneDNN's fused dense layer fails after a 1x1 map, and keeps its old weights after Module.set_params
         "MXNET_DISABLE_MKLDNN_FC_OPT": "1",
     }
     with _environment(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numpy functions and escape sequences that are MXNet's business
+        warnings.simplefilter("ignore")  # about MXNet's own code: numpy functions and escape sequences
         import mxnet
     return mxnet

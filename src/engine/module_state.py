@@ -16,6 +16,7 @@ from insightface_mx.formats import checkpoint
 
 Optimizer = Any  # an mx.optimizer.Optimizer
 Executor = Any  # an mx.executor.Executor
+Updater = Any  # an mx.optimizer.Updater
 
 
 def wait_for_moving_averages() -> None:
@@ -111,7 +112,7 @@ def _parameters(module: Module) -> list[str]:
     return module._exec_group.param_names
 
 
-def _updater(module: Module) -> Any:
+def _updater(module: Module) -> Updater:
     return module._kvstore._updater if module._update_on_kvstore else module._updater
 
 

@@ -28,7 +28,7 @@ class InferenceModule:
 
     label_shapes = None
 
-    def __init__(self, symbol: Symbol, contexts: list[Context], shape: tuple[int, ...]):
+    def __init__(self, symbol: Symbol, contexts: list[Context], shape: tuple[int, ...]) -> None:
         """Prepare a network; `set_params` binds it.
 
         Args:
@@ -59,9 +59,7 @@ class InferenceModule:
         return self._module.get_outputs()
 
 
-def load_model(
-    prefix: str, epoch: int, contexts: list[Context], batch_size: int, image_size: Size
-) -> InferenceModule:
+def load_model(prefix: str, epoch: int, contexts: list[Context], batch_size: int, image_size: Size) -> InferenceModule:
     """Load a checkpoint, with or without a training head, as a network whose only output is the embedding.
 
     Args:
@@ -165,9 +163,10 @@ def embed(
 def _distinct(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the images without repetitions, and for each of `images` its index among them."""
     first: dict[bytes, int] = {}  # digest -> index among the distinct images
-    rows, places = [], np.empty(len(images), np.int64)
+    rows: list[int] = []
+    places = np.empty(len(images), np.int64)
     for row, image in enumerate(images):
-        digest = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
         if digest not in first:
             first[digest] = len(rows)
             rows.append(row)

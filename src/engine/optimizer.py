@@ -7,14 +7,14 @@ from typing import Any
 from insightface_mx.base.compat import NDArray, mx
 
 
-class SGD(mx.optimizer.SGD):  # type: ignore[misc]  # MXNet has no types
+class SGD(mx.optimizer.SGD):
     """Update float32 weights as MXNet's SGD does, by its operators for one array.
 
     MXNet itself uses its operators for several arrays at once, which are slower on a CPU. The formula is the same, with
     g the gradient, wd the weight decay: m = momentum m - lr (g + wd w); w = w + m.
     """
 
-    def __init__(self, **options: Any):
+    def __init__(self, **options: Any) -> None:
         """Take the options of mx.optimizer.SGD."""
         super().__init__(**options)
         self.aggregate_num = 0

@@ -63,8 +63,8 @@ def test_outputs_stay():
 
 IN_A_NEW_PROCESS = """
 import numpy as np
-from insightface_mx import denormals
-from insightface_mx.compat import mx
+from insightface_mx.base.compat import mx
+from insightface_mx.engine import denormals
 
 print(denormals.flush_in_threads([mx.cpu(0), mx.cpu(1)]))
 mx.nd.ones((1,), ctx=mx.cpu(2)).wait_to_read()
