@@ -13,16 +13,18 @@ import time
 
 from insightface_mx import losses
 from insightface_mx.base.compat import mx
+from insightface_mx.cli.fields import add_options, read_options
+from insightface_mx.options import LossOptions
 from insightface_mx.training.memory_report import planned
 
 COLUMNS = "{:>8} {:>10} {:>26} {:>8} {:>8} {:>9}\n"
 
 
-def no_margin(embedding, num_classes, args):
+def no_margin(embedding, num_classes, loss, emb_size):
     """Softmax of the scaled cosines: what no margin can be cheaper than."""
-    weight = mx.sym.L2Normalization(mx.sym.Variable("fc7_weight", shape=(num_classes, args.emb_size)))
+    weight = mx.sym.L2Normalization(mx.sym.Variable("fc7_weight", shape=(num_classes, emb_size)))
     cosines = mx.sym.FullyConnected(
-        mx.sym.L2Normalization(embedding) * args.margin_s, weight, no_bias=True, num_hidden=num_classes
+        mx.sym.L2Normalization(embedding) * loss.margin_s, weight, no_bias=True, num_hidden=num_classes
     )
     return mx.sym.Group([mx.sym.BlockGrad(embedding), mx.sym.SoftmaxOutput(cosines, name="softmax")])
 
@@ -30,16 +32,15 @@ def no_margin(embedding, num_classes, args):
 HEADS = {"no margin": no_margin, "trained": losses.training_symbol, "saved, one-hot": losses.checkpoint_symbol}
 
 
-def bind(num_classes, args):
+def bind(num_classes, batch, loss, emb_size):
     """An executor for each of HEADS, all on the same weights, embeddings and gradients."""
     context = mx.cpu()
-    shapes = {"x": (args.batch, args.emb_size), "fc7_weight": (num_classes, args.emb_size)}
+    shapes = {"x": (batch, emb_size), "fc7_weight": (num_classes, emb_size)}
     arrays = {name: mx.nd.random.normal(shape=shape) for name, shape in shapes.items()}
     gradients = {name: mx.nd.empty(shape) for name, shape in shapes.items()}
-    arrays["softmax_label"] = mx.nd.random.randint(0, num_classes, (args.batch,)).astype("float32")
-    if args.loss_type == 1:
-        arrays[losses.BETA] = mx.nd.full((1,), args.beta_min)
-    symbols = {name: head(mx.sym.Variable("x"), num_classes, args) for name, head in HEADS.items()}
+    arrays["softmax_label"] = mx.nd.random.randint(0, num_classes, (batch,)).astype("float32")
+    arrays[losses.BETA] = mx.nd.full((1,), loss.beta_min)
+    symbols = {name: head(mx.sym.Variable("x"), num_classes, loss, emb_size) for name, head in HEADS.items()}
     return {name: symbol.bind(context, _used(symbol, arrays), gradients) for name, symbol in symbols.items()}
 
 
@@ -66,12 +67,14 @@ def main():
     parser.add_argument("--batch", type=int, default=64, help="samples")
     parser.add_argument("--classes", type=int, nargs="+", default=[10000, 85742], help="numbers of classes")
     parser.add_argument("--steps", type=int, default=15, help="steps to take the median of")
+    add_options(parser, "loss", LossOptions)
     args = parser.parse_args()
+    loss = read_options(args, LossOptions)
     if losses.LOSSES[args.loss_type].margin is None:
         parser.error(f"--loss-type {args.loss_type} has no margin to compare")
     sys.stdout.write(COLUMNS.format("classes", "head", "batch x classes array, MiB", "MiB", "ms", "x one-hot"))
     for num_classes in args.classes:
-        executors = bind(num_classes, args)
+        executors = bind(num_classes, args.batch, loss, args.emb_size)
         seconds = step_seconds(executors, args.steps)
         for name, executor in executors.items():
             array = f"{args.batch * num_classes * 4 / 2**20:.1f}"

@@ -4,12 +4,14 @@ import logging
 
 import numpy as np
 
-from insightface_mx import losses, options, symbols
+from insightface_mx import losses, symbols
 from insightface_mx.base.compat import mx
 from insightface_mx.engine import cpu_rewrite, denormals, module_state
 from insightface_mx.engine.optimizer import SGD
+from insightface_mx.options import LossOptions
 
 SIZE = (112, 112)  # pixels
+EMB_SIZE = 512
 
 
 def prepare():
@@ -33,9 +35,7 @@ def plain_inference(network, symbol, batch):
 
 def training_module(network, batch, classes, fast):
     """A Module with ArcFace and SGD, and the made-up batch to train on; fast: graph and SGD in the forms for CPUs."""
-    parser = options.parser(options.SoftmaxOptions, "", "")
-    args = parser.parse_args(["--network", network])
-    symbol = losses.training_symbol(symbols.get_symbol(network, args.emb_size), classes, args)
+    symbol = losses.training_symbol(symbols.get_symbol(network, EMB_SIZE), classes, LossOptions(), EMB_SIZE)
     inputs = {"data": (batch, 3, *SIZE), "softmax_label": (batch,)}
     module = mx.mod.Module(cpu_rewrite.rewrite(symbol, None, inputs) if fast else symbol, context=mx.cpu())
     module.bind([("data", inputs["data"])], [("softmax_label", inputs["softmax_label"])])

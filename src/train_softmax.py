@@ -47,14 +47,14 @@ def train(args):
     facts = agreed_facts(args, "train_softmax", data, contexts, saved)
     if args.memory_report:
         memory_report.report(args, embedding, classes, contexts)
-    symbol = losses.training_symbol(embedding, classes, args)
+    symbol = losses.training_symbol(embedding, classes, args, args.emb_size)
     strict = args.pretrained_fc7 == "strict"
     model = build_model(symbol, args, contexts, data, saved, data.provide_label, losses.state_names(args), strict)
     optimizer = init_optimizer(model, args, batch_size, contexts)
 
     metric = mx.metric.CompositeEvalMetric([AccMetric(), LossMetric()] + [LossValueMetric()] * args.ce_loss)
     figures = TrainingFigures(model, angle=args.loss_type != 0)
-    saved_symbol = losses.checkpoint_symbol(embedding, classes, args)
+    saved_symbol = losses.checkpoint_symbol(embedding, classes, args, args.emb_size)
     tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]), figures, facts)
     run = Run(args, facts, model, optimizer, Epochs(data, args.end_epoch), tester, saved)
     guard = NanGuard(model, run, args.on_nan)

@@ -1,5 +1,6 @@
-"""The training heads against float64 loops over samples and classes, on one and two contexts."""
+"""The losses against float64 loops over samples and classes, on one and two contexts."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,8 +9,7 @@ from numeric import slope
 
 from insightface_mx import losses
 from insightface_mx.base.compat import mx
-from insightface_mx.options import SoftmaxOptions
-from insightface_mx.options import parser as make_parser
+from insightface_mx.options import LossOptions
 
 CASES = {
     "softmax": {"loss_type": 0},
@@ -33,9 +33,7 @@ every_symbol = pytest.mark.parametrize("make", SYMBOLS.values(), ids=SYMBOLS)
 
 
 def options(**changes):
-    parser = make_parser(SoftmaxOptions, None, "")
-    parser.set_defaults(**{"emb_size": LENGTH, "ce_loss": True, **changes})
-    return parser.parse_args([])
+    return LossOptions(**{"ce_loss": True, **changes})
 
 
 # The formulas, in float64.
@@ -118,11 +116,13 @@ def run(symbol, beta=5.0, **values):
 
 
 def run_head(make, o, x, w, labels):
-    symbol = make(mx.sym.Variable("x"), CLASSES, o)
+    symbol = make(mx.sym.Variable("x"), CLASSES, o, LENGTH)
     return run(symbol, o.beta_min, x=x, fc7_weight=w, softmax_label=labels)
 
 
 def all_finite(outputs, gradients):
+    assert outputs
+    assert gradients
     return all(np.isfinite(array).all() for array in [*outputs, *gradients.values()])
 
 
@@ -172,9 +172,9 @@ def test_margins_are_finite_where_rounding_leaves_the_cosines_range(loss_type):
     o = options(loss_type=loss_type, margin_b=0.1)
     cosines = np.array([1.0000001, 1.000001, 1, 0.99999994, -0.99999994, -1, -1.0000001, -1.000001], np.float32)
     for a in (1.0, 0.9):
-        margin = losses.LOSSES[loss_type].margin(mx.sym.Variable("c"), options(**{**vars(o), "margin_a": a}))
+        margin = losses.LOSSES[loss_type].margin(mx.sym.Variable("c"), dataclasses.replace(o, margin_a=a))
         (value,), gradients = run(mx.sym.MakeLoss(margin), c=cosines)
-        expected = [new_cosine(t, options(**{**vars(o), "margin_a": a})) for t in np.arccos(np.clip(cosines, -1, 1))]
+        expected = [new_cosine(t, dataclasses.replace(o, margin_a=a)) for t in np.arccos(np.clip(cosines, -1, 1))]
         np.testing.assert_allclose(value, expected, atol=1e-3)
         assert np.isfinite(gradients["c"]).all()
 
@@ -199,7 +199,7 @@ def test_embeddings_and_weights_of_any_size_give_finite_numbers(changes, size):
 def trained(make, o, contexts, betas=None):
     """Parameters and last outputs after one SGD step for each beta."""
     body = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=LENGTH, name="body")
-    symbol = make(body, CLASSES, o)
+    symbol = make(body, CLASSES, o, LENGTH)
     names = set(symbol.list_arguments())
     states = sorted(names & set(losses.state_names(o)))
     module = mx.mod.Module(symbol, context=[mx.cpu(i) for i in range(contexts)], state_names=states)
@@ -272,7 +272,8 @@ def test_sphereface_beta(step, changes, num_classes, beta):
 @every_symbol
 @every_case
 def test_names_order_and_attributes(make, changes):
-    symbol = make(mx.sym.Variable("x"), CLASSES, options(fc7_lr_mult=2.5, fc7_wd_mult=0.5, **changes))
+    o = options(fc7_lr_mult=2.5, fc7_wd_mult=0.5, **changes)
+    symbol = make(mx.sym.Variable("x"), CLASSES, o, LENGTH)
     extra = {6: ["intra_loss_output"], 7: ["inter_loss_output"]}.get(changes["loss_type"], [])
     assert symbol.list_outputs()[1:] == ["softmax_output", *extra, "ce_loss_output"]
     bias = ["fc7_bias"] * (changes["loss_type"] == 0 and not changes.get("fc7_no_bias"))
@@ -293,13 +294,13 @@ def test_names_order_and_attributes(make, changes):
 
 @every_case
 def test_the_saved_symbol_has_no_operator_younger_than_the_checkpoints(changes):
-    text = losses.checkpoint_symbol(mx.sym.Variable("x"), CLASSES, options(**changes)).tojson()
+    text = losses.checkpoint_symbol(mx.sym.Variable("x"), CLASSES, options(**changes), LENGTH).tojson()
     assert not re.search(r'"op": "(Custom|_contrib_\w+|_npi?_\w+|_np_\w+|scatter_nd)"', text)
     assert mx.sym.load_json(text).list_outputs()[1] == "softmax_output"
 
 
 def test_without_ce_loss_there_are_two_outputs():
-    symbol = losses.training_symbol(mx.sym.Variable("x"), CLASSES, options(ce_loss=False))
+    symbol = losses.training_symbol(mx.sym.Variable("x"), CLASSES, options(ce_loss=False), LENGTH)
     assert len(symbol.list_outputs()) == 2
 
 
@@ -329,13 +330,13 @@ def megabytes(symbol):
 @pytest.mark.parametrize("loss_type", [2, 4, 5, 6])
 def test_margins_take_no_more_memory_than_plain_softmax_of_the_cosines(loss_type):
     num_classes = 20000
-    o = options(loss_type=loss_type, emb_size=64)
+    o = options(loss_type=loss_type)
     array = 64 * num_classes * 4 / 2**20
     weight = mx.sym.L2Normalization(mx.sym.Variable("fc7_weight", shape=(num_classes, 64)))
     cosines = mx.sym.FullyConnected(mx.sym.Variable("x"), weight, no_bias=True, num_hidden=num_classes)
     plain = megabytes(mx.sym.SoftmaxOutput(cosines, name="softmax"))
-    assert megabytes(losses.training_symbol(mx.sym.Variable("x"), num_classes, o)) <= plain + 1
-    assert megabytes(losses.checkpoint_symbol(mx.sym.Variable("x"), num_classes, o)) > plain + 0.9 * array
+    assert megabytes(losses.training_symbol(mx.sym.Variable("x"), num_classes, o, 64)) <= plain + 1
+    assert megabytes(losses.checkpoint_symbol(mx.sym.Variable("x"), num_classes, o, 64)) > plain + 0.9 * array
 
 
 @pytest.mark.parametrize(
@@ -357,6 +358,6 @@ def test_margins_take_no_more_memory_than_plain_softmax_of_the_cosines(loss_type
 )
 def test_options_that_cannot_be_are_refused_by_name(changes, words):
     with pytest.raises(ValueError) as caught:
-        losses.training_symbol(mx.sym.Variable("x"), CLASSES, options(**changes))
+        losses.training_symbol(mx.sym.Variable("x"), CLASSES, options(**changes), LENGTH)
     for word in words:
         assert word in str(caught.value)

@@ -63,7 +63,7 @@ class Demand:
 
     def __init__(self, args, embedding, classes, contexts):
         self._args, self._contexts = args, contexts
-        symbol, self._frozen = freeze(losses.training_symbol(embedding, classes, args), args.freeze)
+        symbol, self._frozen = freeze(losses.training_symbol(embedding, classes, args, args.emb_size), args.freeze)
         size = args.image_size
         names, shapes = symbol.list_arguments(), symbol.infer_shape(data=(1, 3, *size), softmax_label=(1,))
         inputs = {"data", "softmax_label", *losses.state_names(args)}
@@ -73,7 +73,7 @@ class Demand:
         self._averages = sum(map(_bytes, shapes[2]))
         self._activations = self._plan(embedding, [{"data": (batch, 3, *size)} for batch in _BATCHES], _BATCHES)
         self._relaid = _share_outside_onednn(self._bound(embedding, {"data": (1, 3, *size)}))
-        head = losses.training_symbol(mx.sym.Variable("embedding"), _HEAD_CLASSES, args)
+        head = losses.training_symbol(mx.sym.Variable("embedding"), _HEAD_CLASSES, args, args.emb_size)
         inputs = [{"embedding": (batch, args.emb_size), "softmax_label": (batch,)} for batch in _HEAD_BATCHES]
         self._head = self._plan(head, inputs, _HEAD_BATCHES)
 

@@ -31,7 +31,7 @@ def demand(*argv, classes=50, contexts=1):
 def bound_sizes(classes, *argv):
     """Bytes of the parameters, of their gradients and of the moving averages that a Module really has."""
     args = parse(*argv)
-    symbol = losses.training_symbol(training.build_network(args), classes, args)
+    symbol = losses.training_symbol(training.build_network(args), classes, args, args.emb_size)
     states = losses.state_names(args)
     module = mx.mod.Module(symbol, label_names=["softmax_label"], state_names=states)
     module.bind([("data", (2, 3, 32, 32))], [("softmax_label", (2,))])
@@ -70,7 +70,7 @@ def test_the_plan_of_another_batch_is_what_mxnet_sets_aside():
     args = parse()
     found = demand()
     shapes = {"data": (64, 3, 32, 32), "softmax_label": (64,)}
-    symbol = rewrite(losses.training_symbol(training.build_network(args), 20000, args), None, shapes)
+    symbol = rewrite(losses.training_symbol(training.build_network(args), 20000, args, args.emb_size), None, shapes)
     requests = {name: "null" if name in ("data", "softmax_label") else "write" for name in symbol.list_arguments()}
     executor = symbol.simple_bind(mx.cpu(), requests, **shapes)
     parts = found.of_context(64, 20000)
