@@ -15,7 +15,7 @@ from insightface_mx import losses
 from insightface_mx.base.compat import mx
 from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.options import LossOptions
-from insightface_mx.training.memory_report import planned
+from insightface_mx.training.memory_report import planned_bytes
 
 COLUMNS = "{:>8} {:>10} {:>26} {:>8} {:>8} {:>9}\n"
 
@@ -79,7 +79,7 @@ def main():
         for name, executor in executors.items():
             array = f"{args.batch * num_classes * 4 / 2**20:.1f}"
             ratio = f"{seconds[name] / seconds['saved, one-hot']:.2f}"
-            row = num_classes, name, array, planned(executor) >> 20, f"{1000 * seconds[name]:.1f}", ratio
+            row = num_classes, name, array, planned_bytes(executor) >> 20, f"{1000 * seconds[name]:.1f}", ratio
             sys.stdout.write(COLUMNS.format(*row))
 
 

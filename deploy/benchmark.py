@@ -25,6 +25,7 @@ from tqdm import tqdm
 from insightface_mx import symbols
 from insightface_mx.base.compat import cpu_count, mx
 from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.base.memory import peak_bytes
 from insightface_mx.cli import types
 from insightface_mx.conversion import proof as onnx_check
 from insightface_mx.deploy import export_onnx, quantize
@@ -59,7 +60,7 @@ def measure(backend, model, image_size, batches, seconds):
     run = _runner(backend, model, image_size)
     embeddings = run(images)
     times = {batch: _times(run, np.resize(images, (batch, *images.shape[1:])), seconds) for batch in batches}
-    return times, _peak_memory(), embeddings
+    return times, peak_bytes(), embeddings
 
 
 def _runner(backend, model, image_size):
@@ -86,11 +87,6 @@ def _times(run, images, seconds):
         run(images)
         times.append(time.perf_counter() - start)
     return times
-
-
-def _peak_memory():
-    with open("/proc/self/status", encoding="ascii") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
 def table_head(batches):

@@ -22,13 +22,12 @@ from insightface_mx.training.build import (
     set_seed,
 )
 from insightface_mx.training.evaluate_and_save import TestAndSave
-from insightface_mx.training.metrics import AccMetric, LossMetric, LossValueMetric
+from insightface_mx.training.metrics import AccMetric, LossMetric, LossValueMetric, TrainingStatistics
 from insightface_mx.training.nan_guard import NanGuard
 from insightface_mx.training.progress import Progress
 from insightface_mx.training.resume_check import agreed_facts
 from insightface_mx.training.run import Epochs, Run, find_saved
 from insightface_mx.training.schedule import warn_of_unusual_rate
-from insightface_mx.training.statistics import TrainingFigures
 
 
 def train(args):
@@ -38,7 +37,7 @@ def train(args):
     flush_in_threads(contexts)
     batch_size = (args.per_batch_size or 128) * len(contexts)
     classes = read_property(args.data_dir).num_classes
-    warn_of_unusual_rate(args, batch_size)
+    warn_of_unusual_rate(args.lr, batch_size, bool(args.pretrained))
     saved = find_saved(args)
     set_seed(args)
 
@@ -46,14 +45,15 @@ def train(args):
     data = open_data(args, batch_size, classes)
     facts = agreed_facts(args, "train_softmax", data, contexts, saved)
     if args.memory_report:
-        memory_report.report(args, embedding, classes, contexts)
+        step = memory_step(args, embedding)
+        memory_report.report(step, args.per_batch_size or 128, classes, contexts)
     symbol = losses.training_symbol(embedding, classes, args, args.emb_size)
     strict = args.pretrained_fc7 == "strict"
     model = build_model(symbol, args, contexts, data, saved, data.provide_label, losses.state_names(args), strict)
     optimizer = init_optimizer(model, args, batch_size, contexts)
 
     metric = mx.metric.CompositeEvalMetric([AccMetric(), LossMetric()] + [LossValueMetric()] * args.ce_loss)
-    figures = TrainingFigures(model, angle=args.loss_type != 0)
+    figures = TrainingStatistics(model, angle=args.loss_type != 0)
     saved_symbol = losses.checkpoint_symbol(embedding, classes, args, args.emb_size)
     tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]), figures, facts)
     run = Run(args, facts, model, optimizer, Epochs(data, args.end_epoch), tester, saved)
@@ -69,8 +69,23 @@ def train(args):
             model.update()
             model.update_metric(metric, batch.label)
             progress.batch(run.step, metric, optimizer.learning_rate)
+            if data.batch == data.batches_per_epoch:
+                metric.reset()
             progress.scalars(run.step, tester.batch(run.step, data.epoch))
     return run.signal
+
+
+def memory_step(args, embedding):
+    """Return the training step that --memory-report estimates; embedding: the symbol."""
+    return memory_report.TrainingStep(
+        embedding,
+        lambda embedding, classes: losses.training_symbol(embedding, classes, args, args.emb_size),
+        args.image_size,
+        losses.state_names(args),
+        args.freeze,
+        momentum=bool(args.mom),
+        cpu_rewrite=not args.no_cpu_rewrite,
+    )
 
 
 def check_options(args):

@@ -29,12 +29,11 @@ from insightface_mx.training.build import (
     set_seed,
 )
 from insightface_mx.training.evaluate_and_save import TestAndSave
-from insightface_mx.training.metrics import LossValueMetric
+from insightface_mx.training.metrics import LossValueMetric, TrainingStatistics
 from insightface_mx.training.nan_guard import NanGuard
 from insightface_mx.training.progress import Progress
 from insightface_mx.training.resume_check import agreed_facts
 from insightface_mx.training.run import Batches, Run, find_saved
-from insightface_mx.training.statistics import TrainingFigures
 
 _BAGS = 20  # that may be searched for the triplets of one batch
 
@@ -56,7 +55,7 @@ def train(args):
     optimizer = init_optimizer(model, args, batch_size, contexts)
 
     metric = LossValueMetric()
-    figures = TrainingFigures(model, angle=False)
+    figures = TrainingStatistics(model, angle=False)
     tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]), figures, facts)
     bags = Bags(data, build_embed(model, embedding, data, contexts), args)
     run = Run(args, facts, model, optimizer, bags, tester, saved)
@@ -70,6 +69,8 @@ def train(args):
             model.update()
             metric.update(batch.label, model.get_outputs())
             progress.batch(run.step, metric, optimizer.learning_rate)
+            if data.batch == data.batches_per_epoch:
+                metric.reset()
             progress.scalars(run.step, tester.batch(run.step, data.epoch))
     return run.signal
 

@@ -16,9 +16,8 @@ from insightface_mx.engine.optimizer import SGD
 from insightface_mx.eval import pairs
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.symbols.variants import DEFAULTS
-from insightface_mx.training import nan_guard, pretrained, schedule
+from insightface_mx.training import fine_tuning, nan_guard, schedule
 from insightface_mx.training.evaluate_and_save import NEVER
-from insightface_mx.training.freeze import freeze
 from insightface_mx.training.progress import start_logging
 
 
@@ -84,7 +83,8 @@ def build_model(symbol, args, contexts, data, saved, label_shapes=None, state_na
     symbol: the faithful graph to train. data: the FaceImageIter. saved: the State, or None. strict_head: stop where the
     pretrained checkpoint's class weights do not fit, instead of starting them afresh.
     """
-    symbol, frozen = freeze(symbol, args.freeze)
+    inputs = ["data", "softmax_label", *state_names]
+    symbol, frozen = fine_tuning.freeze(symbol, args.freeze, inputs)
     if not args.no_cpu_rewrite:
         symbol = cpu_rewrite.rewrite(symbol, contexts, dict(data.provide_data + (label_shapes or [])))
     labels = [label.name for label in label_shapes or []]
@@ -95,20 +95,23 @@ def build_model(symbol, args, contexts, data, saved, label_shapes=None, state_na
     arg_params, aux_params = None, None
     shape = data.provide_data[0].shape
     if saved:
-        arg_params, aux_params = module_state.params(saved.arrays)
-        pretrained.check_network("--resume: the saved state", arg_params, aux_params, model.symbol, shape, whole=True)
+        arg_params, aux_params = params = module_state.params(saved.arrays)
+        fine_tuning.check_parameters(
+            "--resume: the saved state", params, model.symbol, shape, inputs, with_classes=True
+        )
     elif args.pretrained:
-        arg_params, aux_params = pretrained.load(args.pretrained, model.symbol, shape, strict_head)
+        arg_params, aux_params = fine_tuning.load_pretrained(args.pretrained, model.symbol, shape, inputs, strict_head)
     model.init_params(symbols.get_initializer(args.network), arg_params, aux_params, allow_missing=True)
     return model
 
 
 def build_optimizer(symbol, args, batch_size, contexts):
     """SGD as in the original: decay on every parameter, and the multipliers that the symbol's variables carry."""
+    steps = schedule.lr_steps(args.lr_steps, batch_size, schedule.default_steps(args.loss_type))
     on_cpu = contexts[0].device_type == "cpu"
     optimizer = (SGD if on_cpu else mx.optimizer.SGD)(
         learning_rate=args.lr,
-        lr_scheduler=schedule.scheduler(args, batch_size),
+        lr_scheduler=schedule.scheduler(args, args.lr, steps),
         momentum=args.mom,
         wd=args.wd,
         rescale_grad=1.0 / len(contexts),  # the loss's gradient is a mean over each device's batch

@@ -14,7 +14,7 @@ class TestAndSave:
     """Tests and maybe saves every --verbose batches, as --ckpt says; keeps the best score.
 
     module: the bound Module in training. symbol: the graph to save. args: the command's options. test: function
-    (step, arg_params, aux_params) -> accuracy by target, in the order of --target. figures: the TrainingFigures to
+    (step, arg_params, aux_params) -> accuracy by target, in the order of --target. figures: the TrainingStatistics to
     report. facts: a dict for the manifests PREFIX-NNNN.json.
     Saves are numbered by the tests so far: the third test saves under 0003. The best test is the one with the highest
     accuracy on the last target, among equals the one with the highest mean over all targets; the newest, where there

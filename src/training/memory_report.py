@@ -1,30 +1,38 @@
-"""What training will take of memory, told before it starts: --memory-report.
+"""Estimate the memory of a training step before it starts: --memory-report.
 
-Parameters, gradients and momentum follow from the shapes. What MXNet plans between the operators is linear in the batch
-and, in the head, in the number of classes, so that small batches of network and head tell it. What oneDNN adds is
-estimated. Tests on verification sets, which have a Module of their own, come on top.
+Parameters, gradients and momentum follow from the shapes. The memory that MXNet plans between the operators is linear
+in the batch and, in the head, in the number of classes: binding network and head at two small batches gives it. The
+memory that oneDNN adds is estimated. Tests on verification sets, which have a Module of their own, come on top.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import json
 import logging
 import re
 from pathlib import Path
+from typing import Callable, Collection, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from insightface_mx import losses
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Context, MXNet, Symbol, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.memory import resident_bytes
+from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite
-from insightface_mx.training.freeze import freeze
+from insightface_mx.training.fine_tuning import freeze
+
+Shapes = Mapping[str, Tuple[int, ...]]  # input name -> shape
+GroupFiles = Tuple[str, str, str]  # names of a control group's files
 
 MIB = 2**20
-_BATCHES = (4, 16)  # that the network is bound at
-_HEAD_BATCHES, _HEAD_CLASSES = (64, 1024), 16384  # large beside the whole MiB that MXNet reports in
+_BATCHES = (4, 16)  # batches to bind the network with
+_HEAD_BATCHES, _HEAD_CLASSES = (64, 1024), 16384  # large, because MXNet reports memory in whole MiB
 
-# oneDNN's layouts, scratch memory and the holes it leaves in the heap, as shares of other sizes. Activations change
-# their layout beside a PReLU that is not oneDNN's. The peaks of y1, r50 and r100 are told to within 5 %, those of the
-# plain graphs to within 15 %.
+# oneDNN's layouts, scratch memory and the holes it leaves in the heap, as fractions of other sizes. Activations change
+# their layout next to a PReLU that is not oneDNN's. The estimates of y1, r50 and r100 are within 5 % of the real peak,
+# those of the original graphs within 15 %.
 _OF_ACTIVATIONS, _OF_NETWORK, _OF_CLASS_WEIGHTS = 0.8, 1.6, 1.0
 _NOT_ONEDNN = ("LeakyReLU", "_insightface_prelu")
 _KVSTORE_COPIES = 2  # with several contexts: the parameters, and the sum of their gradients
@@ -35,67 +43,104 @@ _GROUP_FILES = {  # controllers in /proc/self/cgroup: limit, usage, and the free
 }
 
 
-def report(args, embedding, classes, contexts):
-    """Log what a training step will take, and the largest batch and class count that fit in what is available.
+@dataclasses.dataclass(frozen=True)
+class TrainingStep:
+    """The training step to estimate.
 
-    args: options of train_softmax. embedding: its symbol. contexts: list of MXNet contexts. UserError: they are GPUs,
-    or the machine does not say how much is available.
+    Attributes:
+        embedding: Symbol from the input `data` to the embedding.
+        training_symbol: Function (embedding, number of classes) -> symbol to train. Its label is `softmax_label`; the
+            parameters that grow with the number of classes are called fc7_*.
+        image_size: Height and width of the input.
+        state_names: Inputs of the training symbol that are neither trained nor saved.
+        freeze: Patterns of the parameters that are not trained.
+        momentum: Whether the optimizer keeps a momentum.
+        cpu_rewrite: Whether the graph is rewritten for the CPU before it is bound.
+    """
+
+    embedding: Symbol
+    training_symbol: Callable[[Symbol, int], Symbol]
+    image_size: Size
+    state_names: Sequence[str] = ()
+    freeze: str = ""
+    momentum: bool = True
+    cpu_rewrite: bool = True
+
+
+def report(step: TrainingStep, images: int, classes: int, contexts: Sequence[Context]) -> None:
+    """Log the memory of a training step, and the largest batch and class count that fit in the available memory.
+
+    Args:
+        step: The step to estimate.
+        images: Images a context and batch.
+        classes: Number of classes.
+        contexts: The MXNet contexts of the run.
+
+    Raises:
+        UserError: The contexts are GPUs, or the machine does not say how much memory is available.
     """
     if any(context.device_type != "cpu" for context in contexts):
         raise UserError("--memory-report knows the memory of CPUs only: give --ctx cpu, or leave it out")
-    demand, images, left = Demand(args, embedding, classes, len(contexts)), args.per_batch_size or 128, available()
+    estimate, available = MemoryEstimate(step, classes, len(contexts)), available_bytes()
     logging.info("memory of a context, %d images and %d classes:", images, classes)
-    for name, size in demand.of_context(images, classes).items():
+    for name, size in estimate.of_context(images, classes).items():
         logging.info("%9.1f MiB %s", size / MIB, name)
-    logging.info("%9.1f MiB in all, contexts: %d", demand.total(images, classes) / MIB, len(contexts))
-    logging.info("%9.1f MiB taken by this process before, %.1f MiB available", resident() / MIB, left / MIB)
-    fitting = largest(lambda number: demand.total(number, classes), left)
+    logging.info("%9.1f MiB in all, contexts: %d", estimate.total(images, classes) / MIB, len(contexts))
+    logging.info("%9.1f MiB taken by this process before, %.1f MiB available", resident_bytes() / MIB, available / MIB)
+    fitting = largest_fit(lambda count: estimate.total(count, classes), available)
     logging.info("largest batch at %d classes: %d images a context", classes, fitting)
-    fitting = largest(lambda number: demand.total(images, number), left)
+    fitting = largest_fit(lambda count: estimate.total(images, count), available)
     logging.info("largest class count at %d images a context: %d", images, fitting)
 
 
-class Demand:
-    """Bytes that a training step takes, as functions of the images a context and the number of classes.
+class MemoryEstimate:
+    """Bytes of memory of a training step; linear in the images a context, and linear in the number of classes."""
 
-    Linear in each of the two. classes: any number of them, to build the graph with.
-    """
+    def __init__(self, step: TrainingStep, classes: int, contexts: int) -> None:
+        """Measure a step's graph.
 
-    def __init__(self, args, embedding, classes, contexts):
-        self._args, self._contexts = args, contexts
-        symbol, self._frozen = freeze(losses.training_symbol(embedding, classes, args, args.emb_size), args.freeze)
-        size = args.image_size
-        names, shapes = symbol.list_arguments(), symbol.infer_shape(data=(1, 3, *size), softmax_label=(1,))
-        inputs = {"data", "softmax_label", *losses.state_names(args)}
-        self._bytes = {name: _bytes(shape) for name, shape in zip(names, shapes[0]) if name not in inputs}
-        of_classes = [name for name in self._bytes if name.startswith("fc7_")]
-        self._per_class = {name: self._bytes.pop(name) // classes for name in of_classes}
-        self._averages = sum(map(_bytes, shapes[2]))
-        self._activations = self._plan(embedding, [{"data": (batch, 3, *size)} for batch in _BATCHES], _BATCHES)
-        self._relaid = _share_outside_onednn(self._bound(embedding, {"data": (1, 3, *size)}))
-        head = losses.training_symbol(mx.sym.Variable("embedding"), _HEAD_CLASSES, args, args.emb_size)
-        inputs = [{"embedding": (batch, args.emb_size), "softmax_label": (batch,)} for batch in _HEAD_BATCHES]
-        self._head = self._plan(head, inputs, _HEAD_BATCHES)
+        Args:
+            step: The step to estimate.
+            classes: A number of classes to build the graph with; any will do.
+            contexts: Number of contexts of the run.
+        """
+        self._step, self._contexts = step, contexts
+        data = {"data": (1, 3, *step.image_size)}
+        inputs = {"data", "softmax_label", *step.state_names}
+        symbol, self._frozen = freeze(step.training_symbol(step.embedding, classes), step.freeze, inputs)
+        names, shapes = symbol.list_arguments(), symbol.infer_shape(**data, softmax_label=(1,))
+        sizes = {name: _array_bytes(shape) for name, shape in zip(names, shapes[0]) if name not in inputs}
+        self._per_class = {name: size // classes for name, size in sizes.items() if name.startswith("fc7_")}
+        self._network = {name: size for name, size in sizes.items() if name not in self._per_class}
+        self._averages = sum(map(_array_bytes, shapes[2]))
 
-    def of_context(self, images, classes):
-        """Dict name -> bytes of what one context takes; momentum, of which there is one for all, included."""
-        network, head = sum(self._bytes.values()), classes * sum(self._per_class.values())
-        trained = self._trained(self._bytes) + classes * self._trained(self._per_class)
+        network_inputs = [{"data": (batch, 3, *step.image_size)} for batch in _BATCHES]
+        self._activations = self._plan(step.embedding, network_inputs, _BATCHES)
+        self._outside_onednn = _fraction_outside_onednn(self._bound_graph(step.embedding, data))
+        emb_size = step.embedding.infer_shape(**data)[1][0][1]
+        head = step.training_symbol(mx.sym.Variable("embedding"), _HEAD_CLASSES)
+        head_inputs = [{"embedding": (batch, emb_size), "softmax_label": (batch,)} for batch in _HEAD_BATCHES]
+        self._head = self._plan(head, head_inputs, _HEAD_BATCHES)
+
+    def of_context(self, images: int, classes: int) -> dict[str, float]:
+        """Return the bytes of one context by their use; momentum, which all contexts share, is included."""
+        network, head = sum(self._network.values()), classes * sum(self._per_class.values())
+        trained = self._trained_bytes(self._network) + classes * self._trained_bytes(self._per_class)
         activations = self._activations(images)
         return {
             "parameters": network + head,
             "gradients": trained,
-            "momentum": trained if self._args.mom else 0,
+            "momentum": trained if self._step.momentum else 0,
             "moving averages": self._averages,
             "activations and their gradients": activations,
             "head, without class weights": self._head(images) * classes / _HEAD_CLASSES,
-            "oneDNN and the heap (about)": _OF_ACTIVATIONS * self._relaid * activations
+            "oneDNN and the heap (about)": _OF_ACTIVATIONS * self._outside_onednn * activations
             + _OF_NETWORK * network
             + _OF_CLASS_WEIGHTS * head,
         }
 
-    def total(self, images, classes):
-        """Bytes of all contexts, with the kvstore's own where there are several."""
+    def total(self, images: int, classes: int) -> float:
+        """Return the bytes of all contexts, with the kvstore's copies if there are several."""
         parts = self.of_context(images, classes)
         alone = sum(parts.values())
         if self._contexts == 1:
@@ -103,62 +148,63 @@ class Demand:
         shared = parts["momentum"] + _KVSTORE_COPIES * parts["parameters"]
         return self._contexts * (alone - parts["momentum"]) + shared
 
-    def _trained(self, sizes):
+    def _trained_bytes(self, sizes: Mapping[str, int]) -> int:
         return sum(size for name, size in sizes.items() if name not in self._frozen)
 
-    def _bound(self, symbol, shapes):
-        """What of a symbol is bound."""
-        return symbol if self._args.no_cpu_rewrite else cpu_rewrite.rewrite(symbol, None, shapes)
+    def _bound_graph(self, symbol: Symbol, shapes: Shapes) -> Symbol:
+        """Return the graph that is really bound (rewritten unless --no-cpu-rewrite)."""
+        return cpu_rewrite.rewrite(symbol, None, shapes) if self._step.cpu_rewrite else symbol
 
-    def _plan(self, symbol, shapes, batches):
-        """Function images -> bytes between the operators of `symbol`, from its two `shapes` at two `batches`."""
-        symbol = self._bound(symbol, shapes[0])
-        untrained = {*shapes[0], *losses.state_names(self._args), *self._frozen}
+    def _plan(self, symbol: Symbol, shapes: Sequence[Shapes], batches: Sequence[int]) -> Callable[[int], float]:
+        """Return a function from images to bytes between the operators, from two `batches` and their input shapes."""
+        symbol = self._bound_graph(symbol, shapes[0])
+        untrained: Collection[str] = {*shapes[0], *self._step.state_names, *self._frozen}
         requests = {name: "null" if name in untrained else "write" for name in symbol.list_arguments()}
-        low, high = (planned(symbol.simple_bind(mx.cpu(), requests, **inputs)) for inputs in shapes)
+        low, high = (planned_bytes(symbol.simple_bind(mx.cpu(), requests, **inputs)) for inputs in shapes)
         slope = (high - low) / (batches[1] - batches[0])
         return lambda images: low + slope * (images - batches[0])
 
 
-def _share_outside_onednn(symbol):
-    """Of the activation functions, 0 to 1."""
+def _fraction_outside_onednn(symbol: Symbol) -> float:
+    """Return the fraction of activations that are computed outside oneDNN."""
     operators = [node["op"] for node in json.loads(symbol.tojson())["nodes"]]
     outside = sum(map(operators.count, _NOT_ONEDNN))
     return outside / max(1, outside + operators.count("Activation"))
 
 
-def planned(executor):
-    """Bytes that MXNet has set aside between an executor's operators, in whole MiB."""
-    return int(re.search(r"Total (\d+) MB allocated", executor.debug_str()).group(1)) << 20
+def planned_bytes(executor: MXNet) -> int:
+    """Return the bytes that MXNet has reserved between an executor's operators, a multiple of 1 MiB."""
+    return _number(r"Total (\d+) MB allocated", executor.debug_str()) << 20
 
 
-def largest(demand, present):
-    """The largest whole number n with demand(n) <= present, demand being linear; 0 where there is none."""
-    return max(0, int((present - demand(0)) // (demand(1) - demand(0))))
+def largest_fit(size: Callable[[int], float], available: float) -> int:
+    """Return the largest count n with size(n) <= available, 0 if there is none; `size` must be linear."""
+    return max(0, int((available - size(0)) // (size(1) - size(0))))
 
 
-def resident():
-    """Bytes of memory that this process has."""
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) << 10
+def available_bytes(root: str | Path = "/") -> int:
+    """Return the bytes that this process can still have: free in the machine, and allowed by its control groups.
 
+    Args:
+        root: The folder of /proc and /sys.
 
-def available(root="/"):
-    """Bytes that this process can still have: what the machine has free or can free, and its control groups allow.
-
-    root: where /proc and /sys are. UserError where the machine does not say.
+    Raises:
+        UserError: The machine does not say.
     """
     root = Path(root)
     try:
-        machine = re.search(r"MemAvailable: +(\d+) kB", (root / "proc/meminfo").read_text())
+        machine = _number(r"MemAvailable: +(\d+) kB", (root / "proc/meminfo").read_text()) << 10
         groups = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError as error:
-        raise UserError(f"--memory-report cannot read what memory there is: {error}; leave the option out") from error
+        raise UserError(
+            f"--memory-report cannot read how much memory there is: {error}; leave the option out"
+        ) from error
     left = [_left_in_group(folder, names) for group in groups for folder, names in _memory_folders(root, group)]
-    return max(0, min([int(machine.group(1)) << 10, *left]))
+    return int(max(0, min([machine, *left])))
 
 
-def _memory_folders(root, group):
-    """(folder, file names) of a control group and its parents, as a line of /proc/self/cgroup names it."""
+def _memory_folders(root: Path, group: str) -> list[tuple[Path, GroupFiles]]:
+    """List the folders of a control group, a line of /proc/self/cgroup, and of its parents, with their file names."""
     _, controllers, path = group.split(":", 2)
     if controllers not in _GROUP_FILES:
         return []
@@ -168,13 +214,22 @@ def _memory_folders(root, group):
     return [(folder, names) for folder in folders if (folder / names[0]).exists()]
 
 
-def _left_in_group(folder, names):
-    """Bytes up to a control group's limit, the file cache counting as free; infinity without a limit."""
+def _left_in_group(folder: Path, names: GroupFiles) -> float:
+    """Return the bytes up to a control group's limit, the file cache counted as free; infinity without a limit."""
     limit, usage, stat = ((folder / name).read_text().strip() for name in (*names[:2], "memory.stat"))
     if limit == "max":
         return float("inf")
-    return int(limit) - int(usage) + int(re.search(rf"^{names[2]} (\d+)", stat, re.MULTILINE).group(1))
+    return int(limit) - int(usage) + _number(rf"^{names[2]} (\d+)", stat)
 
 
-def _bytes(shape):
+def _number(pattern: str, text: str) -> int:
+    """Return the number in the first match of a pattern. Raises OSError if there is none."""
+    found = re.search(pattern, text, re.MULTILINE)
+    if found is None:
+        raise OSError(f"no '{pattern}' in '{text[:50]}'")
+    return int(found.group(1))
+
+
+def _array_bytes(shape: Sequence[int]) -> int:
+    """Return the bytes of a float32 array."""
     return 4 * int(np.prod(shape))

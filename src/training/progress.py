@@ -1,31 +1,26 @@
-"""What a run shows: a progress bar on a terminal, plain lines elsewhere, a log file, TensorBoard."""
+"""Show how a run goes: a progress bar on a terminal, lines elsewhere, a log file, and TensorBoard."""
+
+from __future__ import annotations
 
 import contextlib
 import logging
 import os
 import sys
+from typing import Mapping
 
-import tensorboardX
 from tqdm import tqdm
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import MXNet, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli import output
 
 FREQUENT = 20  # batches between two lines
 
 
-class _Console(logging.Handler):
-    """Writes messages to standard output without tearing a progress bar."""
+class _LogFile(logging.FileHandler):
+    """A log file that ends, with one warning elsewhere, when it cannot be written any more: on a full disk."""
 
-    def emit(self, record):
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
-
-
-class _File(logging.FileHandler):
-    """A log file that is given up, with one warning elsewhere, when it cannot be written any more: a full disk."""
-
-    def handleError(self, record):
+    def handleError(self, record: logging.LogRecord) -> None:
         problem = sys.exc_info()[1]
         if not isinstance(problem, OSError):
             super().handleError(record)
@@ -36,43 +31,59 @@ class _File(logging.FileHandler):
         logging.warning("%s ends here: it cannot be written any more (%s)", self.baseFilename, problem)
 
 
-def start_logging(prefix):
-    """Send log messages to standard output and, with the time, to PREFIX.log."""
+def start_logging(prefix: str) -> None:
+    """Send log messages to standard output and, with the time, to PREFIX.log.
+
+    Raises:
+        UserError: The log file cannot be written.
+    """
     path = f"{prefix}.log"
     try:
         os.makedirs(os.path.dirname(prefix) or ".", exist_ok=True)
-        file = _File(path)
+        file = _LogFile(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --prefix") from error
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    console = _Console()
-    console.setFormatter(logging.Formatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[console, file], force=True)
+    output.start_logging(file)
 
 
 class Progress:
-    """Called after every batch: the bar, a line every 20 batches, one an epoch, and TensorBoard scalars.
+    """Shows every batch: the bar, a line every 20 batches, one line an epoch, and TensorBoard scalars.
 
-    data: the FaceImageIter. total: batches of the whole run. tensorboard: folder for event files, or ''.
+    Use it in a `with` block, which closes the bar and the event file.
     """
 
-    def __init__(self, data, total, tensorboard=""):
+    def __init__(self, data: MXNet, total: int | None, tensorboard: str = "") -> None:
+        """Open the bar and the event file.
+
+        Args:
+            data: Where the run is: epoch, batch, batches_per_epoch and batch_size, as FaceImageIter has them.
+            total: Batches until the end of the run, None if unknown.
+            tensorboard: Folder for event files, '' for none.
+        """
         self._data = data
         self._speedometer = mx.callback.Speedometer(data.batch_size, FREQUENT)
         self._bar = tqdm(total=total, unit="img", unit_scale=data.batch_size, disable=not sys.stderr.isatty())
-        self._writer = tensorboardX.SummaryWriter(tensorboard) if tensorboard else None
-        self._lr = None
+        self._writer = None
+        self._lr: float | None = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter  # takes a second to import
 
-    def __enter__(self):
+            self._writer = SummaryWriter(tensorboard)
+
+    def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
         if self._writer:
             self._writer.close()
 
-    def batch(self, step, metric, lr):
-        """Show batch `step`, counted from 1, at learning rate `lr`."""
+    def batch(self, step: int, metric: MXNet, lr: float) -> None:
+        """Show batch `step`, counted from 1, with the metric so far and the learning rate `lr`.
+
+        The metric's local values start again with every line; the caller resets it at the end of an epoch.
+        """
         epoch, nbatch = self._data.epoch, self._data.batch
         values = dict(metric.get_name_value())
         self._bar.set_postfix(epoch=epoch, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
@@ -86,10 +97,9 @@ class Progress:
         if nbatch == self._data.batches_per_epoch:
             for name, value in metric.get_global_name_value():
                 logging.info("Epoch[%d] Train-%s=%f", epoch, name, value)
-            metric.reset()
 
-    def scalars(self, step, values):
-        """Write named numbers to TensorBoard, if that is asked for."""
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write named values to TensorBoard, if --tensorboard asks for it."""
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)

@@ -58,7 +58,11 @@ class Run:
             self.save()  # there must be something to go back to
 
         in_source = source.batches_left
-        ends = [None if in_source is None else self.step + in_source, schedule.last_batch(args, facts["batch_size"])]
+        steps = schedule.lr_steps(args.lr_steps, facts["batch_size"], schedule.default_steps(args.loss_type))
+        ends = [
+            None if in_source is None else self.step + in_source,
+            schedule.last_batch(args, args.max_steps, steps),
+        ]
         self._last = min((end for end in ends if end is not None), default=None)
 
     @property

@@ -1,24 +1,33 @@
-"""The learning rate over a run."""
+"""The learning rate over a run: --lr-schedule, --lr-steps and --warmup."""
+
+from __future__ import annotations
 
 import logging
+from typing import Sequence
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import MXNet, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.training.options import COSINE, POLY, OptimiserOptions
 
-MARGIN_STEPS = (100000, 140000, 160000)  # at a batch of 512
-SOFTMAX_STEPS = (40000, 60000, 80000)
-SCHEDULES = ("step", "poly", "cosine")  # --lr-schedule
+MARGIN_STEPS = (100000, 140000, 160000)  # the original's --lr-steps, at a batch of USUAL_BATCH images
+SOFTMAX_STEPS = (40000, 60000, 80000)  # the same for plain softmax
+USUAL_RATE, USUAL_BATCH = 0.1, 512
 _FAR = 10
 
 
-def lr_steps(text, batch_size, loss_type):
-    """Batch numbers after which the learning rate falls: those of --lr-steps, else the original's defaults.
+def lr_steps(text: str, batch_size: int, default: Sequence[int]) -> list[int]:
+    """Return the batch numbers after which the learning rate falls.
 
-    The defaults hold for batches of 512 images and are stretched by 512 / batch_size.
+    Args:
+        text: The value of --lr-steps, '' for the default.
+        batch_size: Images a batch, over all devices.
+        default: Steps at a batch of 512 images; they are stretched by 512 / batch_size.
+
+    Raises:
+        UserError: The text is no list of positive, rising numbers.
     """
     if not text:
-        steps = MARGIN_STEPS if 1 <= loss_type <= 7 else SOFTMAX_STEPS
-        return [int(step * 512.0 / batch_size) for step in steps]
+        return [int(step * float(USUAL_BATCH) / batch_size) for step in default]
     try:
         steps = [int(step) for step in text.split(",")]
     except ValueError:
@@ -28,39 +37,63 @@ def lr_steps(text, batch_size, loss_type):
     return steps
 
 
-def scheduler(args, batch_size):
-    """The MXNet scheduler of --lr-schedule, which first rises linearly over --warmup batches: batch number -> rate.
+def default_steps(loss_type: int) -> tuple[int, ...]:
+    """Return the original's steps for a --loss-type."""
+    return SOFTMAX_STEPS if loss_type == 0 else MARGIN_STEPS
 
-    batch_size: images over all devices. step: divided by 10 after each of lr_steps. poly and cosine: falling to 0 at
-    the last of them as (1 - t)^2 or (1 + cos(pi t)) / 2, t going from 0 to 1 after the warm-up.
+
+def scheduler(options: OptimiserOptions, lr: float, steps: Sequence[int]) -> MXNet:
+    """Make the MXNet scheduler of --lr-schedule, a function from batch number to learning rate.
+
+    The rate first rises linearly over --warmup batches. Then `step` divides it by 10 after each of `steps`; `poly` and
+    `cosine` let it fall to 0 at the last of them as (1 - t)^2 or (1 + cos(pi t)) / 2, where t goes from 0 to 1.
+
+    Args:
+        options: The schedule and the warm-up.
+        lr: The learning rate after the warm-up.
+        steps: Batch numbers, as `lr_steps` returns them.
+
+    Raises:
+        UserError: The warm-up is longer than the run.
     """
-    steps = lr_steps(args.lr_steps, batch_size, args.loss_type)
-    if args.warmup >= steps[-1]:
-        raise UserError(f"--warmup {args.warmup}: it must be less than the last of --lr-steps, {steps[-1]}")
-    settings = {"base_lr": args.lr, "warmup_steps": args.warmup}
-    if args.lr_schedule == "poly":
+    if options.warmup >= steps[-1]:
+        raise UserError(f"--warmup {options.warmup}: it must be less than the last of --lr-steps, {steps[-1]}")
+    settings = {"base_lr": lr, "warmup_steps": options.warmup}
+    if options.lr_schedule == POLY:
         return mx.lr_scheduler.PolyScheduler(steps[-1], **settings)
-    if args.lr_schedule == "cosine":
+    if options.lr_schedule == COSINE:
         return mx.lr_scheduler.CosineScheduler(steps[-1], **settings)
-    return mx.lr_scheduler.MultiFactorScheduler(steps, factor=0.1, **settings)
+    return mx.lr_scheduler.MultiFactorScheduler(list(steps), factor=0.1, **settings)
 
 
-def last_batch(args, batch_size):
-    """The batch at which --max-steps or a learning rate of 0 ends a run; None for neither."""
-    limits = [args.max_steps] if args.max_steps else []
-    if args.lr_schedule in ("poly", "cosine"):
-        limits.append(lr_steps(args.lr_steps, batch_size, args.loss_type)[-1])
+def last_batch(options: OptimiserOptions, max_steps: int, steps: Sequence[int]) -> int | None:
+    """Return the batch at which a run ends, by --max-steps or by a learning rate of 0; None for neither.
+
+    Args:
+        options: The schedule.
+        max_steps: The value of --max-steps, 0 for no limit.
+        steps: Batch numbers, as `lr_steps` returns them.
+    """
+    limits = [max_steps] if max_steps else []
+    if options.lr_schedule in (POLY, COSINE):
+        limits.append(steps[-1])
     return min(limits, default=None)
 
 
-def warn_of_unusual_rate(args, batch_size):
-    """Log a warning where --lr is over ten times the usual 0.1 x batch / 512 or, but for fine-tuning, under a tenth."""
-    usual = 0.1 * batch_size / 512
-    if args.lr > _FAR * usual or args.lr < usual / _FAR and not args.pretrained:
+def warn_of_unusual_rate(lr: float, batch_size: int, fine_tuning: bool) -> None:
+    """Log a warning if the learning rate is ten times larger or smaller than the usual 0.1 x batch / 512.
+
+    Args:
+        lr: The learning rate after the warm-up.
+        batch_size: Images a batch, over all devices.
+        fine_tuning: The run starts from a checkpoint, where small rates are usual.
+    """
+    usual = USUAL_RATE * batch_size / USUAL_BATCH
+    if lr > _FAR * usual or (lr < usual / _FAR and not fine_tuning):
         logging.warning(
             "--lr %g is far from the usual 0.1 x batch / 512, which is %.2g for batches of %d: if the accuracy does "
-            "not move, try that, and --warmup",
-            args.lr,
+            "not rise, try that, and --warmup",
+            lr,
             usual,
             batch_size,
         )

@@ -22,7 +22,7 @@ from insightface_mx.conversion import recognise as onnx_match
 from insightface_mx.deploy import export_onnx, import_onnx
 from insightface_mx.formats import checkpoint
 from insightface_mx.symbols import get_symbol
-from insightface_mx.training import pretrained
+from insightface_mx.training.fine_tuning import load_pretrained
 
 TORCH = importlib.util.find_spec("torch")
 NETWORKS = {  # name: network and versions of a round trip with small images
@@ -239,7 +239,10 @@ def test_an_iresnet_is_an_r18_from_its_onnx_file_and_from_its_state_dict(tmp_pat
     for key, value in params.items():
         np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-7, err_msg=key)
     np.testing.assert_allclose(params["conv0_weight"], state["conv1.weight"] * 128 / 127.5, rtol=1e-6)
-    pretrained.load(f"{tmp_path}/r18,0", symbol, (1, 3, 112, 112))  # raises where training could not go on from it
+    inputs = ("data", "softmax_label")
+    load_pretrained(
+        f"{tmp_path}/r18,0", symbol, (1, 3, 112, 112), inputs
+    )  # raises where training could not go on from it
 
 
 def test_a_state_dict_comes_back_as_it_went():

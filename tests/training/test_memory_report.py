@@ -1,4 +1,4 @@
-"""What --memory-report says: exact where shapes tell it, linear where it reckons, and never beyond what there is."""
+"""Check --memory-report: sizes that follow from shapes are exact, and estimates are linear and fit in the memory."""
 
 import re
 
@@ -12,7 +12,7 @@ from insightface_mx.engine import prelu_library as native
 from insightface_mx.engine.cpu_rewrite import rewrite
 from insightface_mx.training import build as training
 from insightface_mx.training import memory_report
-from insightface_mx.training.memory_report import Demand, available, largest
+from insightface_mx.training.memory_report import MemoryEstimate, available_bytes, largest_fit
 
 SMALL = "--network r18 --version-output GAP --emb-size 8 --image-size 32,32 --per-batch-size 6".split()
 MIB = 2**20
@@ -23,9 +23,12 @@ def parse(*argv):
     return parser.parse_args([*SMALL, *argv])
 
 
-def demand(*argv, classes=50, contexts=1):
-    args = parse(*argv)
-    return Demand(args, training.build_network(args), classes, contexts)
+def step(args):
+    return train_softmax.memory_step(args, training.build_network(args))
+
+
+def estimate(*argv, classes=50, contexts=1):
+    return MemoryEstimate(step(parse(*argv)), classes, contexts)
 
 
 def bound_sizes(classes, *argv):
@@ -43,23 +46,23 @@ def bound_sizes(classes, *argv):
 
 @pytest.mark.parametrize("loss", ["--loss-type 4", "--loss-type 0", "--loss-type 1"])
 def test_parameters_gradients_and_momentum_are_exact(loss):
-    parts = demand(*loss.split()).of_context(6, 50)
+    parts = estimate(*loss.split()).of_context(6, 50)
     parameters, gradients, averages = bound_sizes(50, *loss.split())
     assert parts["parameters"] == parameters
     assert parts["gradients"] == parts["momentum"] == gradients
     assert parts["moving averages"] == averages
-    more = demand(*loss.split()).of_context(6, 1000)
+    more = estimate(*loss.split()).of_context(6, 1000)
     assert more["parameters"] - parts["parameters"] == 950 * 4 * (8 + (loss == "--loss-type 0"))  # a bias a class
 
 
 def test_what_is_not_trained_has_no_gradient():
-    parts = demand("--freeze", "conv0*,fc7_weight", "--mom", "0").of_context(6, 50)
+    parts = estimate("--freeze", "conv0*,fc7_weight", "--mom", "0").of_context(6, 50)
     assert parts["parameters"] - parts["gradients"] == 4 * (64 * 3 * 3 * 3 + 50 * 8)
     assert parts["momentum"] == 0
 
 
 def test_momentum_is_held_once_and_the_kvstore_has_copies():
-    one, three = demand(), demand(contexts=3)
+    one, three = estimate(), estimate(contexts=3)
     parts = one.of_context(6, 50)
     assert three.of_context(6, 50) == parts
     expected = 3 * (one.total(6, 50) - parts["momentum"]) + parts["momentum"] + 2 * parts["parameters"]
@@ -68,20 +71,20 @@ def test_momentum_is_held_once_and_the_kvstore_has_copies():
 
 def test_the_plan_of_another_batch_is_what_mxnet_sets_aside():
     args = parse()
-    found = demand()
+    found = estimate()
     shapes = {"data": (64, 3, 32, 32), "softmax_label": (64,)}
     symbol = rewrite(losses.training_symbol(training.build_network(args), 20000, args, args.emb_size), None, shapes)
     requests = {name: "null" if name in ("data", "softmax_label") else "write" for name in symbol.list_arguments()}
     executor = symbol.simple_bind(mx.cpu(), requests, **shapes)
     parts = found.of_context(64, 20000)
-    reckoned = parts["activations and their gradients"] + parts["head, without class weights"]
-    np.testing.assert_allclose(reckoned, memory_report.planned(executor), rtol=0.1)
-    assert memory_report.planned(executor) > 30 * MIB
+    estimated = parts["activations and their gradients"] + parts["head, without class weights"]
+    np.testing.assert_allclose(estimated, memory_report.planned_bytes(executor), rtol=0.1)
+    assert memory_report.planned_bytes(executor) > 30 * MIB
 
 
 def test_what_changes_its_layout_follows_from_the_activations():
     def about(network, *argv):
-        parts = demand("--network", network, *argv).of_context(6, 50)
+        parts = estimate("--network", network, *argv).of_context(6, 50)
         return parts["oneDNN and the heap (about)"] - 1.6 * fixed(parts), parts["activations and their gradients"]
 
     def fixed(parts):  # of the network's own parameters, and the class weights
@@ -95,18 +98,18 @@ def test_what_changes_its_layout_follows_from_the_activations():
     np.testing.assert_allclose(beyond, 0.8 * activations, rtol=1e-6)
 
 
-def test_largest():
-    assert largest(lambda n: 100 + 7 * n, 170) == 10
-    assert largest(lambda n: 100 + 7 * n, 169) == 9
-    assert largest(lambda n: 100 + 7 * n, 50) == 0
+def test_largest_fit():
+    assert largest_fit(lambda n: 100 + 7 * n, 170) == 10
+    assert largest_fit(lambda n: 100 + 7 * n, 169) == 9
+    assert largest_fit(lambda n: 100 + 7 * n, 50) == 0
 
 
 def test_what_fits_is_logged(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory_report, "available", lambda: 1000 * MIB)
+    monkeypatch.setattr(memory_report, "available_bytes", lambda: 1000 * MIB)
     once = "--max-steps 1 --ckpt 0 --target toy --memory-report".split()
     train_softmax.main([*SMALL, "--data-dir", str(data_dir), "--prefix", str(tmp_path / "m"), *once])
     log = (tmp_path / "m.log").read_text()
-    found = demand(classes=4)
+    found = estimate(classes=4)
     images = int(re.search(r"largest batch at 4 classes: (\d+) images a context", log).group(1))
     assert found.total(images, 4) <= 1000 * MIB < found.total(images + 1, 4)
     classes = int(re.search(r"largest class count at 6 images a context: (\d+)", log).group(1))
@@ -115,9 +118,8 @@ def test_what_fits_is_logged(data_dir, tmp_path, monkeypatch):
 
 
 def test_other_devices_are_refused():
-    args = parse()
     with pytest.raises(UserError, match="--ctx cpu"):
-        memory_report.report(args, training.build_network(args), 4, [mx.gpu(0)])
+        memory_report.report(step(parse()), 6, 4, [mx.gpu(0)])
 
 
 def write(path, text):
@@ -134,11 +136,11 @@ def machine(tmp_path):
 
 
 def test_available_memory_of_the_machine(machine):
-    assert available(machine) == 1000 << 10
-    assert available() > 1 << 20  # this one
+    assert available_bytes(machine) == 1000 << 10
+    assert available_bytes() > 1 << 20  # this one
     (machine / "proc/meminfo").unlink()
     with pytest.raises(UserError, match="meminfo"):
-        available(machine)
+        available_bytes(machine)
 
 
 def test_available_memory_in_control_groups_of_version_2(machine):
@@ -147,7 +149,7 @@ def test_available_memory_in_control_groups_of_version_2(machine):
         write(machine / f"sys/fs/cgroup/{group}/memory.max", f"{limit}\n")
         write(machine / f"sys/fs/cgroup/{group}/memory.current", "500000\n")
         write(machine / f"sys/fs/cgroup/{group}/memory.stat", "anon 5\ninactive_file 1234\n")
-    assert available(machine) == 900000 - 500000 + 1234
+    assert available_bytes(machine) == 900000 - 500000 + 1234
 
 
 def test_available_memory_in_control_groups_of_version_1(machine):
@@ -156,4 +158,4 @@ def test_available_memory_in_control_groups_of_version_1(machine):
     write(machine / "sys/fs/cgroup/memory/memory.limit_in_bytes", "700000\n")
     write(machine / "sys/fs/cgroup/memory/memory.usage_in_bytes", "650000\n")
     write(machine / "sys/fs/cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 10000\n")
-    assert available(machine) == 60000
+    assert available_bytes(machine) == 60000

@@ -17,18 +17,20 @@ from insightface_mx.training import state as training_state
 
 def parse(text):
     parser = options.parser(options.SoftmaxOptions, "", "")
-    return parser.parse_args(text.split())
+    return options.read(parser.parse_args(text.split()), options.SoftmaxOptions)
 
 
 def rates(text, batches):
-    scheduler = schedule.scheduler(parse(text), 512)
+    given = parse(text).optimiser
+    steps = schedule.lr_steps(given.lr_steps, 512, schedule.MARGIN_STEPS)
+    scheduler = schedule.scheduler(given, given.lr, steps)
     return [scheduler(n) for n in batches]
 
 
 def test_steps_are_the_originals():
-    assert schedule.lr_steps("", 512, 4) == [100000, 140000, 160000]
-    assert schedule.lr_steps("", 128, 0) == [160000, 240000, 320000]
-    assert schedule.lr_steps("3,5", 128, 4) == [3, 5]
+    assert schedule.lr_steps("", 512, schedule.default_steps(4)) == [100000, 140000, 160000]
+    assert schedule.lr_steps("", 128, schedule.default_steps(0)) == [160000, 240000, 320000]
+    assert schedule.lr_steps("3,5", 128, schedule.default_steps(4)) == [3, 5]
     assert np.allclose(rates("--lr-steps 3,5", range(1, 8)), [0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
@@ -51,11 +53,25 @@ def test_a_warmup_beyond_the_schedule():
         rates("--warmup 20 --lr-steps 5,20", [1])
 
 
-def test_where_a_run_ends():
-    assert schedule.last_batch(parse(""), 512) is None
-    assert schedule.last_batch(parse("--max-steps 7"), 512) == 7
-    assert schedule.last_batch(parse("--lr-schedule poly --lr-steps 5,9"), 512) == 9
-    assert schedule.last_batch(parse("--lr-schedule cosine --max-steps 7 --lr-steps 9"), 512) == 7
+@pytest.mark.parametrize("text", ["3,x", "0,5", "5,5", "9,5"])
+def test_steps_that_do_not_rise(text):
+    with pytest.raises(UserError, match=f"--lr-steps {text}: "):
+        schedule.lr_steps(text, 512, schedule.MARGIN_STEPS)
+
+
+@pytest.mark.parametrize(
+    "text, end",
+    [
+        ("", None),
+        ("--max-steps 7", 7),
+        ("--lr-schedule poly --lr-steps 5,9", 9),
+        ("--lr-schedule cosine --max-steps 7 --lr-steps 9", 7),
+    ],
+)
+def test_where_a_run_ends(text, end):
+    given = parse(text)
+    steps = schedule.lr_steps(given.optimiser.lr_steps, 512, schedule.MARGIN_STEPS)
+    assert schedule.last_batch(given.optimiser, given.run.max_steps, steps) == end
 
 
 @pytest.mark.parametrize("text", ["--warmup -1", "--clip-gradient -0.1", "--clip-gradient nan", "--keep -1"])
@@ -63,22 +79,22 @@ def test_negative_numbers(text, capsys):
     with pytest.raises(SystemExit) as stop:
         parse(text)
     assert stop.value.code == 2
-    assert "is less than 0" in capsys.readouterr().err
+    assert "is not 0 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "text, batch, warns",
+    "lr, batch, fine_tuning, warns",
     [
-        ("--lr 0.1", 512, False),
-        ("--lr 0.1", 64, False),
-        ("--lr 0.1", 50, True),
-        ("--lr 0.009", 512, True),
-        ("--lr 0.009 --pretrained m,1", 512, False),
-        ("--lr 1.1 --pretrained m,1", 512, True),
+        (0.1, 512, False, False),
+        (0.1, 64, False, False),
+        (0.1, 50, False, True),
+        (0.009, 512, False, True),
+        (0.009, 512, True, False),
+        (1.1, 512, True, True),
     ],
 )
-def test_an_unusual_rate_is_warned_of(text, batch, warns, caplog):
-    schedule.warn_of_unusual_rate(parse(text), batch)
+def test_an_unusual_rate_is_warned_of(lr, batch, fine_tuning, warns, caplog):
+    schedule.warn_of_unusual_rate(lr, batch, fine_tuning)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns
     assert all(f"{0.1 * batch / 512:.2g}" in record.getMessage() for record in caplog.records)
 

@@ -1,0 +1,149 @@
+"""Fine-tuning: start from the parameters of a checkpoint, and train only a part of them."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import logging
+from typing import Callable, Collection, Dict, Tuple
+
+from insightface_mx.base.compat import Params, Symbol, mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats import checkpoint
+
+Shape = Tuple[int, ...]
+Shapes = Dict[str, Shape]  # parameter name -> shape
+
+_CLASS_WEIGHTS = "fc7"  # their names start so; they belong to the identities of one training set
+_NAMES_SHOWN = 3
+
+
+def load_pretrained(
+    text: str, symbol: Symbol, data_shape: Shape, inputs: Collection[str], strict_classes: bool = False
+) -> tuple[Params, Params]:
+    """Read the parameters of a checkpoint for `symbol`.
+
+    Class weights that are missing (in a slimmed checkpoint) or have another number of classes are left out, so that
+    training starts with random ones.
+
+    Args:
+        text: 'PREFIX,EPOCH' of the checkpoint.
+        symbol: The graph to train.
+        data_shape: Shape of its input `data`.
+        inputs: Names of its arguments that are no parameters.
+        strict_classes: Do not leave out class weights.
+
+    Returns:
+        Parameters and moving averages.
+
+    Raises:
+        UserError: Another name or shape differs, or with `strict_classes` that of the class weights.
+    """
+    prefix, epoch = checkpoint.parse(text)
+    _, arg_params, aux_params = checkpoint.load(prefix, epoch)
+    expected, _ = _shapes(symbol, data_shape, inputs)
+    differing = _differences(arg_params, expected, lambda name: _is_class_weight(name) and name in expected)
+    if differing and strict_classes:
+        raise UserError(
+            f"--pretrained {text}: {differing[0]}; without --pretrained-fc7 strict the class weights start as random "
+            "ones"
+        )
+    if differing:
+        logging.info("--pretrained %s: %s; the class weights start as random ones", text, differing[0])
+    if differing or not any(map(_is_class_weight, expected)):
+        arg_params = {name: array for name, array in arg_params.items() if not _is_class_weight(name)}
+    check_parameters(f"--pretrained {text}", (arg_params, aux_params), symbol, data_shape, inputs)
+    return arg_params, aux_params
+
+
+def check_parameters(
+    origin: str,
+    params: tuple[Params, Params],
+    symbol: Symbol,
+    data_shape: Shape,
+    inputs: Collection[str],
+    with_classes: bool = False,
+) -> None:
+    """Check that parameters and moving averages have the names and shapes of `symbol`.
+
+    Args:
+        origin: Where they come from, for the message.
+        params: Parameters and moving averages.
+        symbol: The graph to train.
+        data_shape: Shape of its input `data`.
+        inputs: Names of its arguments that are no parameters.
+        with_classes: Check the class weights, too.
+
+    Raises:
+        UserError: Some differ; the message names the first of them.
+    """
+    differing = [
+        line
+        for arrays, shapes in zip(params, _shapes(symbol, data_shape, inputs))
+        for line in _differences(arrays, shapes, lambda name: with_classes or not _is_class_weight(name))
+    ]
+    if differing:
+        raise UserError(
+            f"{origin} is another network, {len(differing)} parameters differ: "
+            f"{'; '.join(differing[:_NAMES_SHOWN])}. Set --network, --emb-size and the --version options as it had them"
+        )
+
+
+def _is_class_weight(name: str) -> bool:
+    return name.startswith(_CLASS_WEIGHTS)
+
+
+def _shapes(symbol: Symbol, data_shape: Shape, inputs: Collection[str]) -> tuple[Shapes, Shapes]:
+    """Return the shapes of the parameters and of the moving averages."""
+    arguments, _, auxiliary = symbol.infer_shape(data=data_shape)
+    shapes = dict(zip(symbol.list_arguments(), arguments))
+    parameters = {name: shape for name, shape in shapes.items() if name not in inputs}
+    return parameters, dict(zip(symbol.list_auxiliary_states(), auxiliary))
+
+
+def _differences(arrays: Params, shapes: Shapes, concerns: Callable[[str], bool]) -> list[str]:
+    """Return a line for each parameter accepted by `concerns(name)` whose shape differs; expected names first."""
+    found = {name: array.shape for name, array in arrays.items() if concerns(name)}
+    expected = {name: shape for name, shape in shapes.items() if concerns(name)}
+    return [
+        f"found {name} {found.get(name, 'nowhere')}, expected {expected.get(name, 'none')}"
+        for name in {**expected, **found}
+        if found.get(name) != expected.get(name)
+    ]
+
+
+def freeze(symbol: Symbol, patterns: str, inputs: Collection[str]) -> tuple[Symbol, list[str]]:
+    """Choose the parameters that keep their values.
+
+    A batch norm whose gamma is frozen also keeps its moving averages, and normalizes with them.
+
+    Args:
+        symbol: The graph to train.
+        patterns: Shell patterns of parameter names, separated by commas ('conv0*,stage1*').
+        inputs: Names of the symbol's arguments that are no parameters.
+
+    Returns:
+        The symbol to train, and the names of the parameters for Module's fixed_param_names.
+
+    Raises:
+        UserError: A pattern matches no parameter.
+    """
+    names = [name for name in symbol.list_arguments() if name not in inputs]
+    frozen = []
+    for pattern in filter(None, patterns.split(",")):
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
+            raise UserError(
+                f"--freeze {pattern}: no parameter has such a name; the names are {', '.join(names[:5])}, ..."
+            )
+        frozen += matching
+    return _with_fixed_averages(symbol, set(frozen)), frozen
+
+
+def _with_fixed_averages(symbol: Symbol, frozen: set[str]) -> Symbol:
+    """Let the batch norms whose gamma is frozen normalize with their moving averages."""
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        if node["op"] == "BatchNorm" and graph["nodes"][node["inputs"][1][0]]["name"] in frozen:
+            node["attrs"]["use_global_stats"] = "True"
+    return mx.sym.load_json(json.dumps(graph))
