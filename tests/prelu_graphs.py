@@ -1,4 +1,6 @@
-"""Pieces of networks with PReLU, as the networks have it and as the formula says, for the tests of faster forms."""
+"""Parts of networks with PReLU, as the networks have it and by its formula, for the tests of the rewritten graphs."""
+
+import json
 
 from insightface_mx.base.compat import mx
 
@@ -10,7 +12,7 @@ def prelu(data, name, slope=None):
 
 
 def formula(dims):
-    """PReLU of data of so many dimensions, from operators that MXNet computes right, in place or not."""
+    """PReLU of data with `dims` axes, by operators that MXNet computes correctly, in place or not."""
 
     def build(data, name, slope=None):
         slope = mx.sym.Variable(f"{name}_gamma") if slope is None else slope
@@ -21,13 +23,17 @@ def formula(dims):
 
 
 def convolution(data, name, channels, **options):
-    # no bias: its gradient before a batch norm is zero but for rounding
+    # no bias: before a batch norm its gradient is zero except for rounding
     return mx.sym.Convolution(data, num_filter=channels, kernel=(3, 3), pad=(1, 1), no_bias=True, name=name, **options)
 
 
 def network_with_a_global_convolution(groups):
-    """One that ends as MobileFaceNet does, with a fully connected layer on a 1x1 map."""
+    """A network that ends as MobileFaceNet does, with a fully connected layer on a 1x1 map."""
     body = prelu(mx.sym.BatchNorm(convolution(mx.sym.Variable("data"), "c0", 16), name="bn0"), "p0")
     body = mx.sym.Convolution(body, num_filter=16, kernel=(7, 7), num_group=groups, no_bias=True, name="c1")
     body = mx.sym.BatchNorm(body, fix_gamma=False, name="bn1")
     return mx.sym.FullyConnected(body, num_hidden=128, name="fc")
+
+
+def operators(symbol):
+    return [node["op"] for node in json.loads(symbol.tojson())["nodes"]]

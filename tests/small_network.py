@@ -5,7 +5,7 @@ import pytest
 
 from insightface_mx import symbols
 from insightface_mx.base.compat import mx
-from insightface_mx.engine import prelu_library as native
+from insightface_mx.engine import prelu_library
 from insightface_mx.formats import checkpoint
 
 LENGTH = 32
@@ -45,7 +45,7 @@ def plain_mxnet(model, images):
 
 def own_cache(tmp_path_factory):
     """A fixture's function: ONNX files go into a cache folder of the test's own, compiled operators do not."""
-    native.problem()
+    prelu_library.load_error()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -13,8 +13,7 @@ from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.detection import boxes as mtcnn_boxes
 from insightface_mx.detection import weights as mtcnn_weights
-from insightface_mx.engine import cpu_rewrite
-from insightface_mx.engine import prelu_library as native
+from insightface_mx.engine import cpu_rewrite, prelu_library
 from insightface_mx.photos.decode import to_bgr
 from insightface_mx.symbols import layers
 
@@ -151,8 +150,8 @@ class _Network:
         args = {key: value.as_in_context(ctx) for key, value in mtcnn_weights.load(name, folder).items()}
         args["data"] = mx.nd.zeros(shape, ctx)
         # not layers where it can be helped: oneDNN prepares them for every new shape
-        form = "compiled" if ctx.device_type == "cpu" and not native.problem() else None
-        self._bound = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}, form).bind(ctx, args, grad_req="null")
+        kind = "compiled" if ctx.device_type == "cpu" and not prelu_library.load_error() else None
+        self._bound = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}, kind).bind(ctx, args, grad_req="null")
         self._kept = functools.lru_cache(KEPT_EXECUTORS)(self._reshaped)
 
     def outputs(self, pictures, at_once=CROPS_AT_ONCE):

@@ -1,8 +1,10 @@
-"""The C++ operator of prelu_op.cc: compiled once for a machine, loaded once for a process.
+"""Compile the C++ operator of prelu_op.cc once on a machine, and load it once in a process.
 
-Built files stay in the user's cache folder, insightface-mx in $XDG_CACHE_HOME or ~/.cache, under names that say what
-they were made from and for which processor: a home folder may be shared by machines of several kinds.
+Compiled files are in the user's cache folder, insightface-mx in $XDG_CACHE_HOME or ~/.cache. Their names follow from
+the source and the CPU, because machines of several kinds may share a home folder.
 """
+
+from __future__ import annotations
 
 import functools
 import hashlib
@@ -13,6 +15,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Iterable
 
 from insightface_mx.base.compat import mx
 from insightface_mx.formats.cache import cache_folder
@@ -22,41 +25,63 @@ _SOURCE = Path(__file__).with_name("prelu_op.cc")
 
 
 @functools.lru_cache(maxsize=None)
-def problem():
-    """Make the operator _insightface_prelu known to MXNet: '' where that worked, else the reason why it did not."""
+def load_error() -> str:
+    """Load the operator _insightface_prelu at the first call, and return why that failed; '' if it did not."""
     try:
-        mx.library.load(str(build(cache_folder())), verbose=False)
-    except subprocess.CalledProcessError as error:
-        return f"{error.cmd[0]} cannot compile {_SOURCE.name}: {_first_error(error.stderr)}"
-    except mx.MXNetError as error:
-        return f"MXNet cannot load what {_SOURCE.name} compiles to: {str(error).strip().splitlines()[-1]}"
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder, no header files
+        load(cache_folder())
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
         return str(error)
     return ""
 
 
-def build(folder):
-    """Path of the library in `folder`, compiled by $CXX or g++ if it is not there yet.
+def load(folder: Path) -> None:
+    """Make the operator _insightface_prelu known to MXNet.
 
-    Raises OSError where there is no compiler or the folder cannot be written, subprocess.CalledProcessError where
-    compiling fails.
+    Args:
+        folder: Where the compiled file is, or will be.
+
+    Raises:
+        OSError: There is no compiler, or the folder cannot be written.
+        RuntimeError: The source cannot be compiled or its result not loaded, or MXNet's header files are missing.
+    """
+    try:
+        mx.library.load(str(build(folder)), verbose=False)
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if "error" in line] or [error.stderr.strip()]
+        raise RuntimeError(f"{error.cmd[0]} cannot compile {_SOURCE.name}: {lines[0]}") from error
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise RuntimeError(f"MXNet cannot load the compiled {_SOURCE.name}: {reason}") from error
+
+
+def build(folder: Path, cpu: str | None = None) -> Path:
+    """Return the path of the library in `folder`; compile it with $CXX or g++ if it is not there yet.
+
+    Args:
+        folder: The cache folder.
+        cpu: Text about the instructions of the CPU; None: those of this machine.
+
+    Raises:
+        OSError: There is no compiler, or the folder cannot be written.
+        subprocess.CalledProcessError: Compiling fails.
     """
     include = Path(mx.libinfo.find_include_path())
     sources = (_SOURCE, include.parent / "src" / "lib_api.cc")
-    library = folder / f"prelu-{_key((*sources, include / 'mxnet' / 'lib_api.h'))}.so"
+    key = _key((*sources, include / "mxnet" / "lib_api.h"), _cpu_flags() if cpu is None else cpu)
+    library = folder / f"prelu-{key}.so"
     if not library.exists():
         _compile(sources, include, library)
     return library
 
 
-def _key(files):
-    """What a built file depends on, the compiler apart: whoever has the file needs none."""
-    parts = [mx.__version__, " ".join(FLAGS), platform.machine(), _processor(), *(path.read_text() for path in files)]
+def _key(files: Iterable[Path], cpu: str) -> str:
+    """Hash everything that changes the binary except the compiler, because a cached binary needs no compiler."""
+    parts = [mx.__version__, " ".join(FLAGS), platform.machine(), cpu, *(path.read_text() for path in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _processor():
-    """The instructions that -march=native may use."""
+def _cpu_flags() -> str:
+    """Return a line about the instructions that -march=native may use."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -64,17 +89,13 @@ def _processor():
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def _compile(sources, include, library):
+def _compile(sources: Iterable[Path], include: Path, library: Path) -> None:
     logging.info("compiling %s, once for this machine: %s", _SOURCE.name, library)
     library.parent.mkdir(parents=True, exist_ok=True)
-    # made under another name and renamed: a process starting meanwhile finds all of it or nothing
+    # written under another name and renamed: a process that starts meanwhile finds a complete file or none
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         unfinished = Path(folder) / library.name
         compiler = shlex.split(os.environ.get("CXX", "g++"))
         command = [*compiler, *FLAGS, f"-I{include}", *map(str, sources), "-o", str(unfinished)]
         subprocess.run(command, check=True, capture_output=True, text=True)
         unfinished.replace(library)
-
-
-def _first_error(text):
-    return next((line for line in text.splitlines() if "error" in line), text.strip())

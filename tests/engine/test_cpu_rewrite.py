@@ -1,30 +1,24 @@
-"""The fast graph computes what the formula of PReLU says, gradients included, and looks like the one it replaces."""
+"""The rewritten graph computes the formula of PReLU, gradients included, and has the original graph's names."""
 
-import json
 import logging
 
 import numpy as np
 import pytest
-from prelu_graphs import SLOPES, convolution, formula, network_with_a_global_convolution, prelu
+from prelu_graphs import SLOPES, convolution, formula, network_with_a_global_convolution, operators, prelu
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.engine import fast_prelu
-from insightface_mx.engine import prelu_library as native
-from insightface_mx.engine.cpu_rewrite import rewrite
+from insightface_mx.engine import prelu_library
+from insightface_mx.engine.cpu_rewrite import OnceLog, rewrite
+from insightface_mx.engine.prelu_rewrite import PRELU_KINDS
 from insightface_mx.symbols import fmobilefacenet
 
 
-@pytest.fixture(params=list(fast_prelu.FORMS))
-def form(request):
-    if request.param == "compiled" and native.problem():
-        pytest.skip(native.problem())
+@pytest.fixture(params=list(PRELU_KINDS))
+def kind(request):
+    if request.param == "compiled" and prelu_library.load_error():
+        pytest.skip(prelu_library.load_error())
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def nothing_logged_yet():
-    fast_prelu._log_once.cache_clear()
 
 
 def values_for(symbol, shapes):
@@ -55,11 +49,11 @@ def assert_close(found, expected, tolerance, what=""):
     assert error <= tolerance, (what, error)
 
 
-def assert_same_step(build, shape, dims, form, **options):
+def assert_same_step(build, shape, dims, kind, **options):
     """The rewritten graph of build(prelu, data) steps as the formula does: outputs to 1e-6, gradients to 1e-5."""
-    faithful = build(prelu, mx.sym.Variable("data"))
-    values = values_for(faithful, {"data": shape})
-    step = run(rewrite(faithful, shapes={"data": shape}, form=form), values, **options)
+    original = build(prelu, mx.sym.Variable("data"))
+    values = values_for(original, {"data": shape})
+    step = run(rewrite(original, shapes={"data": shape}, kind=kind), values, **options)
     assert_same_results(step, run(build(formula(dims), mx.sym.Variable("data")), values, **options))
 
 
@@ -72,14 +66,14 @@ def assert_same_results(step, expected_step, tolerance=1e-6):
 
 
 @pytest.mark.parametrize("shape", [(4, 7), (1, 5), (2, 6, 5, 5), (1, 16, 4, 4), (2, 8, 7), (2, 3, 2, 3, 4)])
-def test_alone(form, shape):
-    assert_same_step(lambda act, data: act(data, "p"), shape, len(shape), form)
+def test_alone(kind, shape):
+    assert_same_step(lambda act, data: act(data, "p"), shape, len(shape), kind)
 
 
 # 16 channels are a oneDNN block, 6 are not
 @pytest.mark.parametrize("channels", [6, 16])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_between_convolutions_and_batch_norms(form, channels, batch):
+def test_between_convolutions_and_batch_norms(kind, channels, batch):
     def build(act, data):
         body = act(convolution(data, "c0", channels), "p0")
         body = mx.sym.BatchNorm(body, fix_gamma=False, name="bn0")
@@ -87,57 +81,57 @@ def test_between_convolutions_and_batch_norms(form, channels, batch):
         body = act(convolution(body, "c2", channels, num_group=channels), "p2")
         return act(convolution(body, "c3", channels) + body, "p3")
 
-    assert_same_step(build, (batch, 3, 9, 9), 4, form)
+    assert_same_step(build, (batch, 3, 9, 9), 4, kind)
 
 
-def test_after_a_fully_connected_layer(form):
+def test_after_a_fully_connected_layer(kind):
     def build(act, data):
         body = act(mx.sym.FullyConnected(data, num_hidden=9, name="fc0"), "p0")
         return mx.sym.FullyConnected(body, num_hidden=4, name="fc1")
 
-    assert_same_step(build, (3, 2, 4, 4), 2, form)
+    assert_same_step(build, (3, 2, 4, 4), 2, kind)
 
 
-def test_shared_slope(form):
+def test_shared_slope(kind):
     def build(act, data):
         slope = mx.sym.Variable("p_gamma")
         return act(convolution(act(convolution(data, "c0", 8), "p0", slope), "c1", 8), "p1", slope)
 
     # the formula cannot tell the slope's shape, so this also checks that it is asked for by its name alone
-    assert_same_step(build, (2, 3, 6, 6), 4, form)
+    assert_same_step(build, (2, 3, 6, 6), 4, kind)
 
 
-def test_one_slope_for_all_channels(form):
+def test_one_slope_for_all_channels(kind):
     def build(act, data):
         return act(convolution(data, "c", 6), "p", mx.sym.Variable("p_gamma", shape=(1,)))
 
-    assert_same_step(build, (2, 3, 5, 5), 4, form)
+    assert_same_step(build, (2, 3, 5, 5), 4, kind)
 
 
 # from eight uses on, MXNet has the operators themselves add up the gradient
-def test_input_of_many(form):
+def test_input_of_many(kind):
     def build(act, data):
         body = convolution(data, "c", 8)
         return mx.sym.Concat(*(act(body, f"p{i}") for i in range(9)))
 
-    assert_same_step(build, (2, 3, 5, 5), 4, form)
+    assert_same_step(build, (2, 3, 5, 5), 4, kind)
 
 
 @pytest.mark.parametrize(
     "grad_req",
     ["add", "null", {"data": "null", "p_gamma": "write"}, {"data": "add", "p_gamma": "null"}, {"data": "write"}],
 )
-def test_gradient_requests(form, grad_req):
+def test_gradient_requests(kind, grad_req):
     if isinstance(grad_req, dict):
         grad_req = {"data": "null", "p_gamma": "null", **grad_req}
-    assert_same_step(lambda act, data: act(data, "p"), (2, 6, 5, 5), 4, form, grad_req=grad_req, before=3.0)
+    assert_same_step(lambda act, data: act(data, "p"), (2, 6, 5, 5), 4, kind, grad_req=grad_req, before=3.0)
 
 
-def test_gradient_is_the_same_bits_each_time(form):
-    faithful = prelu(convolution(mx.sym.Variable("data"), "c", 16), "p")
+def test_gradient_is_the_same_bits_each_time(kind):
+    original = prelu(convolution(mx.sym.Variable("data"), "c", 16), "p")
     shapes = {"data": (4, 3, 24, 24)}
-    values = values_for(faithful, shapes)
-    symbol = rewrite(faithful, shapes=shapes, form=form)
+    values = values_for(original, shapes)
+    symbol = rewrite(original, shapes=shapes, kind=kind)
     (_, first), (_, second) = run(symbol, values), run(symbol, values)
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
@@ -160,14 +154,14 @@ def trained(symbol, contexts, shapes):
     return {name: array.asnumpy() for name, array in module.get_params()[0].items()}
 
 
-def test_training_on_two_contexts(form):
+def test_training_on_two_contexts(kind):
     def build(act):
         body = act(convolution(mx.sym.Variable("data"), "c", 8), "p", mx.sym.Variable("p_gamma", shape=(8,)))
         return mx.sym.SoftmaxOutput(mx.sym.FullyConnected(body, num_hidden=4, name="fc"), name="softmax")
 
     shapes = {"data": (6, 3, 5, 5), "softmax_label": (6,)}
     contexts = [mx.cpu(0), mx.cpu(1)]
-    found = trained(rewrite(build(prelu), contexts, shapes, form), contexts, shapes)
+    found = trained(rewrite(build(prelu), contexts, shapes, kind), contexts, shapes)
     for name, expected in trained(build(formula(4)), contexts, shapes).items():
         assert_close(found[name], expected, 1e-5, name)
 
@@ -181,17 +175,17 @@ def described(symbol, shapes):
     }
 
 
-def test_names_shapes_and_attributes_stay(form):
-    faithful = fmobilefacenet.get_symbol(128, version_output="GDC")
+def test_names_shapes_and_attributes_stay(kind):
+    original = fmobilefacenet.get_symbol(128, version_output="GDC")
     with mx.AttrScope(ctx_group="embedding", lr_mult="3"):
-        faithful = mx.sym.Group([prelu(faithful, "last"), faithful.get_internals()["conv_1_relu_output"]])
+        original = mx.sym.Group([prelu(original, "last"), original.get_internals()["conv_1_relu_output"]])
     shapes = {"data": (2, 3, 112, 112)}
-    symbol = rewrite(faithful, shapes=shapes, form=form)
-    assert described(symbol, shapes) == described(faithful, shapes)
+    symbol = rewrite(original, shapes=shapes, kind=kind)
+    assert described(symbol, shapes) == described(original, shapes)
     inner = symbol.get_internals().list_outputs()
-    assert [name for name in faithful.get_internals().list_outputs() if name not in inner] == []
-    attributes, expected = symbol.attr_dict(), faithful.attr_dict()
-    for name in faithful.list_arguments():
+    assert [name for name in original.get_internals().list_outputs() if name not in inner] == []
+    attributes, expected = symbol.attr_dict(), original.attr_dict()
+    for name in original.list_arguments():
         found = attributes.get(name, {})
         found.pop("__shape__", None)
         assert found == expected.get(name, {}), name
@@ -200,9 +194,9 @@ def test_names_shapes_and_attributes_stay(form):
     assert "LeakyReLU" not in symbol.tojson()
 
 
-def test_slopes_start_at_a_quarter(form):
+def test_slopes_start_at_a_quarter(kind):
     shapes = {"data": (2, 3, 6, 6)}
-    symbol = rewrite(prelu(convolution(mx.sym.Variable("data"), "c", 4), "p"), shapes=shapes, form=form)
+    symbol = rewrite(prelu(convolution(mx.sym.Variable("data"), "c", 4), "p"), shapes=shapes, kind=kind)
     module = mx.mod.Module(symbol, label_names=None)
     module.bind(list(shapes.items()))
     module.init_params(mx.init.Xavier())
@@ -232,15 +226,11 @@ def embeddings(symbol):
 
 
 @pytest.mark.parametrize("groups", [1, 16])
-def test_inference_as_bound_for_training(form, groups):
-    faithful = network_with_a_global_convolution(groups)
-    found = embeddings(rewrite(faithful, shapes={"data": (2, 3, 7, 7)}, form=form))
-    for embedding, expected in zip(found, embeddings(faithful)):
+def test_inference_as_bound_for_training(kind, groups):
+    original = network_with_a_global_convolution(groups)
+    found = embeddings(rewrite(original, shapes={"data": (2, 3, 7, 7)}, kind=kind))
+    for embedding, expected in zip(found, embeddings(original)):
         assert_close(embedding, expected, 2e-6)
-
-
-def operators(symbol):
-    return [node["op"] for node in json.loads(symbol.tojson())["nodes"]]
 
 
 def depthwise(data, name):
@@ -260,22 +250,22 @@ def depthwise(data, name):
         (lambda data: prelu(data, "p", mx.sym.sigmoid(mx.sym.Variable("a", shape=(4,)))), 1),
     ],
 )
-def test_the_faster_form(build, compiled):
-    if native.problem():
-        pytest.skip(native.problem())
+def test_the_faster_kind(build, compiled):
+    if prelu_library.load_error():
+        pytest.skip(prelu_library.load_error())
     shapes = {"data": (2, 4, 5, 5)}
     assert operators(rewrite(build(mx.sym.Variable("data")), shapes=shapes)).count("_insightface_prelu") == compiled
 
 
-def test_half_precision_stays(form):
+def test_half_precision_stays(kind):
     half = prelu(mx.sym.Cast(mx.sym.Variable("data"), dtype="float16"), "p0")
-    faithful = prelu(mx.sym.Cast(half, dtype="float32"), "p1")
-    assert operators(rewrite(faithful, shapes={"data": (2, 4, 3, 3)}, form=form)).count("LeakyReLU") == 1
+    original = prelu(mx.sym.Cast(half, dtype="float32"), "p1")
+    assert operators(rewrite(original, shapes={"data": (2, 4, 3, 3)}, kind=kind)).count("LeakyReLU") == 1
 
 
-def test_other_kinds_of_leaky_relu_stay(form):
-    faithful = mx.sym.LeakyReLU(mx.sym.LeakyReLU(mx.sym.Variable("data")), act_type="elu")
-    assert rewrite(faithful, shapes={"data": (2, 4, 3, 3)}, form=form).tojson() == faithful.tojson()
+def test_other_kinds_of_leaky_relu_stay(kind):
+    original = mx.sym.LeakyReLU(mx.sym.LeakyReLU(mx.sym.Variable("data")), act_type="elu")
+    assert rewrite(original, shapes={"data": (2, 4, 3, 3)}, kind=kind).tojson() == original.tojson()
 
 
 def test_gpus_keep_the_symbol():
@@ -284,25 +274,31 @@ def test_gpus_keep_the_symbol():
     assert rewrite(symbol, [mx.cpu()], {"data": (2, 4)}) is not symbol
 
 
-def test_without_shapes_the_layers_cannot_be_had(caplog):
-    caplog.set_level(logging.INFO)
-    symbol = prelu(mx.sym.Variable("data"), "p")
-    assert operators(rewrite(symbol, form="layers")) == operators(symbol)
-    assert caplog.messages == ["CPU rewrite: 0 of 1 PReLU as layers of oneDNN"]
+def test_without_shapes_the_layers_are_not_possible():
+    symbol, lines = prelu(mx.sym.Variable("data"), "p"), []
+    assert operators(rewrite(symbol, kind="layers", log=lines.append)) == operators(symbol)
+    assert lines == ["CPU rewrite: 0 of 1 PReLU as layers of oneDNN"]
 
 
-def test_form_and_reason_are_logged(monkeypatch, caplog):
-    caplog.set_level(logging.INFO)
-    symbol = prelu(mx.sym.Variable("data"), "p")
-    if not native.problem():
-        assert "_insightface_prelu" in operators(rewrite(symbol))
-        assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as the compiled operator"]
-        caplog.clear()
-    monkeypatch.setattr(native, "problem", lambda: "no g++")
-    assert "Convolution" in operators(rewrite(symbol, shapes={"data": (2, 4)}))
-    assert caplog.messages == ["CPU rewrite: 1 of 1 PReLU as layers of oneDNN (no compiled operator: no g++)"]
+def test_kind_and_reason_are_logged(monkeypatch):
+    symbol, lines = prelu(mx.sym.Variable("data"), "p"), []
+    if not prelu_library.load_error():
+        assert "_insightface_prelu" in operators(rewrite(symbol, log=lines.append))
+        assert lines == ["CPU rewrite: 1 of 1 PReLU as the compiled operator"]
+        lines.clear()
+    monkeypatch.setattr(prelu_library, "load_error", lambda: "no g++")
+    assert "Convolution" in operators(rewrite(symbol, shapes={"data": (2, 4)}, log=lines.append))
+    assert lines == ["CPU rewrite: 1 of 1 PReLU as layers of oneDNN (no compiled operator: no g++)"]
     with pytest.raises(UserError, match=r"no compiled PReLU: no g\+\+; install"):
-        rewrite(symbol, form="compiled")
+        rewrite(symbol, kind="compiled")
+
+
+def test_a_line_is_logged_once(caplog):
+    caplog.set_level(logging.INFO)
+    log = OnceLog()
+    for line in ("a", "b", "a"):
+        log(line)
+    assert caplog.messages == ["a", "b"]
 
 
 @pytest.mark.parametrize("channels", [(8, 8), (24, 40), (33, 31), (84, 84), (12, 12, 8)])

@@ -1,14 +1,13 @@
-"""InferenceModule gives what the formula of PReLU says, whatever the slopes, each time that parameters are set."""
+"""InferenceModule follows the formula of PReLU for all slopes, each time that parameters are set."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
-from prelu_graphs import SLOPES, convolution, formula, network_with_a_global_convolution, prelu
+from prelu_graphs import SLOPES, convolution, formula, network_with_a_global_convolution, operators, prelu
 
 from insightface_mx.base.compat import mx
-from insightface_mx.engine import cpu_rewrite, fast_prelu
+from insightface_mx.engine import cpu_rewrite
 from insightface_mx.engine.network import InferenceModule
 
 CPU = [mx.cpu()]
@@ -17,7 +16,7 @@ FLAT = (-0.5, 0.25, 1.0, 0.0)  # none above 1
 
 
 def block(act, data):
-    """Maps of 16 and of 6 channels, of 1x1 pixels at last; a sum of a PReLU's output and a layer's; no PReLU twice."""
+    """Maps of 16 and of 6 channels, of 1x1 pixels at the end; sums of a PReLU's output and a layer's output."""
     body = act(convolution(data, "c0", 16), "p0")
     body = act(mx.sym.BatchNorm(convolution(body, "c1", 16), fix_gamma=False, name="bn1") + body, "p1")
     body = act(convolution(body, "c2", 16, num_group=16), "p2") + body
@@ -26,7 +25,7 @@ def block(act, data):
 
 
 def params_of(symbol, seed, slopes):
-    """Seeded arguments and auxiliary states of a symbol; those named p* are slopes, taken from `slopes` in turn."""
+    """Seeded arguments and auxiliary states of a symbol; those named p* are slopes, `slopes` repeated."""
     random = np.random.RandomState(seed)
     arguments, _, auxiliary = symbol.infer_shape(data=SHAPE)
     args = {name: random.normal(size=shape) * 0.3 for name, shape in zip(symbol.list_arguments(), arguments)}
@@ -38,7 +37,7 @@ def params_of(symbol, seed, slopes):
 
 
 def outputs_by_formula(build, images, args, states):
-    """Outputs of build(act, data) from operators that are not joined with others."""
+    """Outputs of build(act, data) by operators that are not fused with others."""
     symbol = build(formula(4), mx.sym.Variable("data"))
     args = {**{name: args[name] for name in symbol.list_arguments()}, "data": images}
     return symbol.bind(mx.cpu(), args, grad_req="null", aux_states=states).forward(is_train=False)[0].asnumpy()
@@ -57,18 +56,13 @@ def module_of(build, contexts=CPU):
     return InferenceModule(build(prelu, mx.sym.Variable("data")), contexts, SHAPE)
 
 
-@pytest.fixture(autouse=True)
-def nothing_logged_yet():
-    fast_prelu._log_once.cache_clear()
-
-
 def test_parameters_may_be_set_again_and_again():
     module = module_of(block)
     for seed, slopes in enumerate((FLAT, FLAT[::-1], SLOPES, SLOPES[::-1], FLAT)):  # SLOPES has some above 1
         assert_follows_formula(block, module, seed, slopes)
 
 
-def test_without_joined_layers(monkeypatch):
+def test_without_fused_layers(monkeypatch):
     monkeypatch.setenv("MXNET_SUBGRAPH_BACKEND", "NONE")
     for seed, slopes in enumerate((FLAT, SLOPES)):
         assert_follows_formula(block, module_of(block), seed, slopes)
@@ -92,7 +86,7 @@ def test_one_slope_for_two_layers_and_all_channels(slope):
 
 @pytest.mark.parametrize("groups", [1, 16])
 def test_a_dense_layer_on_a_map_of_one_pixel(groups):
-    """Where oneDNN's joined dense layer fails."""
+    """oneDNN's fused dense layer fails there."""
     symbol = network_with_a_global_convolution(groups)
     plain = mx.mod.Module(symbol, label_names=None)
     plain.bind([("data", (4, 3, 7, 7))], for_training=True)
@@ -106,21 +100,18 @@ def test_a_dense_layer_on_a_map_of_one_pixel(groups):
     assert np.abs(module.get_outputs()[0].asnumpy() - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
-def operators(symbol):
-    return [node["op"] for node in json.loads(symbol.tojson())["nodes"]]
-
-
-def test_what_is_made_of_maps_and_of_rows(caplog):
-    caplog.set_level(logging.INFO)
+def test_maps_become_layers_and_rows_get_a_gradient():
+    lines = []
     act = prelu(convolution(mx.sym.Variable("data"), "c0", 8), "p0")
     symbol = prelu(mx.sym.FullyConnected(act, num_hidden=4, name="fc"), "p1")
     slopes = [0.5, 1, -1, 2, 0, 0.25, 1.5, 3]
     params = {"p0_gamma": mx.nd.array(slopes)}
-    fast, weights = cpu_rewrite.rewrite_for_inference(symbol, params, CPU, {"data": SHAPE})
+    fast, weights = cpu_rewrite.rewrite_for_inference(symbol, params, CPU, {"data": SHAPE}, lines.append)
     assert operators(fast).count("Convolution") == 3
     assert "LeakyReLU" not in operators(fast)
-    assert caplog.messages[0] == "CPU rewrite: 1 of 2 PReLU as layers of oneDNN"
-    assert caplog.messages[1].startswith("CPU rewrite: 1 of 2 PReLU as ")
+    assert len(lines) == 2
+    assert lines[0] == "CPU rewrite: 1 of 2 PReLU as layers of oneDNN"
+    assert lines[1].startswith("CPU rewrite: 1 of 2 PReLU as ")
     assert fast.list_outputs() == symbol.list_outputs()
     added = {"p0_cpu_whole_weight": slopes, "p0_cpu_rest_weight": [1 - slope for slope in slopes]}
     assert set(fast.list_arguments()) == set(symbol.list_arguments()) - {"p0_gamma"} | set(added)

@@ -1,61 +1,72 @@
-"""The C++ operator is built once, under a name for its machine, and what is missing for that is said."""
+"""The C++ operator is built once, under a name for its CPU, and load says what is missing for that."""
 
 import pytest
 
-from insightface_mx.engine import prelu_library as native
+from insightface_mx.engine import prelu_library
 from insightface_mx.formats import cache
 
 
 @pytest.fixture
-def no_library(monkeypatch, tmp_path):
-    """A cache folder with nothing in it, and native.problem() as if it had not been asked yet."""
+def compiler(monkeypatch, tmp_path):
+    """Return a function that makes shell commands the compiler; $last is, as for g++, the file to write."""
+
+    def use(commands):
+        path = tmp_path / "g++"
+        path.write_text(f"#!/bin/sh\nfor last; do :; done\n{commands}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("CXX", str(path))
+
+    return use
+
+
+def test_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(OSError, match=r"^\[Errno 2\] No such file or directory: 'no-such-compiler'$"):
+        prelu_library.load(tmp_path)
+
+
+def test_compiler_that_fails_leaves_nothing(compiler, tmp_path):
+    compiler('echo half > "$last"; echo "a.cc:1: error: no" >&2; exit 1')
+    with pytest.raises(RuntimeError, match=r"g\+\+ cannot compile prelu_op\.cc: a\.cc:1: error: no$"):
+        prelu_library.load(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_library_that_cannot_be_loaded(compiler, tmp_path):
+    compiler('echo nonsense > "$last"')
+    with pytest.raises(RuntimeError, match=r"^MXNet cannot load the compiled prelu_op\.cc: ."):
+        prelu_library.load(tmp_path / "cache")
+
+
+def test_cache_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "cache").write_text("a file in the place of the folder")
+    with pytest.raises(OSError, match=r"^\[Errno 17\] File exists"):
+        prelu_library.load(tmp_path / "cache")
+
+
+def test_load_error_is_the_message(compiler, tmp_path, monkeypatch):
+    """In a process that has not loaded the operator yet, as __wrapped__ makes this one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native, "problem", native.problem.__wrapped__)
-    return tmp_path / "insightface-mx"
+    compiler('echo "a.cc:1: error: no" >&2; exit 1')
+    assert prelu_library.load_error.__wrapped__().endswith("g++ cannot compile prelu_op.cc: a.cc:1: error: no")
+    assert (tmp_path / "insightface-mx").is_dir()
 
 
-def compiler(tmp_path, commands):
-    """A stand-in for g++ whose last argument, as for g++, is the file to write."""
-    path = tmp_path / "g++"
-    path.write_text(f"#!/bin/sh\nfor last; do :; done\n{commands}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-def test_no_compiler(no_library, monkeypatch):
+def test_built_once(compiler, monkeypatch, tmp_path):
+    compiler('echo built > "$last"')
+    library = prelu_library.build(tmp_path / "cache")
+    assert library.read_text() == "built\n"
+    assert list((tmp_path / "cache").iterdir()) == [library]
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert native.problem() == "[Errno 2] No such file or directory: 'no-such-compiler'"
+    assert prelu_library.build(tmp_path / "cache") == library
 
 
-def test_compiler_that_fails_leaves_nothing(no_library, monkeypatch, tmp_path):
-    monkeypatch.setenv("CXX", compiler(tmp_path, 'echo half > "$last"; echo "a.cc:1: error: no" >&2; exit 1'))
-    assert native.problem().endswith("g++ cannot compile prelu_op.cc: a.cc:1: error: no")
-    assert list(no_library.iterdir()) == []
-
-
-def test_library_that_cannot_be_loaded(no_library, monkeypatch, tmp_path):
-    monkeypatch.setenv("CXX", compiler(tmp_path, 'echo nonsense > "$last"'))
-    assert native.problem().startswith("MXNet cannot load what prelu_op.cc compiles to: ")
-
-
-def test_cache_folder_that_cannot_be_written(no_library, monkeypatch):
-    no_library.write_text("a file where the folder should be")
-    assert native.problem().startswith("[Errno 17] File exists")
-
-
-def test_built_once(no_library, monkeypatch, tmp_path):
-    monkeypatch.setenv("CXX", compiler(tmp_path, 'echo built > "$last"'))
-    library = native.build(cache.cache_folder())
-    assert list(no_library.iterdir()) == [library]
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert native.build(cache.cache_folder()) == library
-
-
-def test_built_anew_for_another_processor(no_library, monkeypatch, tmp_path):
-    monkeypatch.setenv("CXX", compiler(tmp_path, 'echo built > "$last"'))
-    library = native.build(cache.cache_folder())
-    monkeypatch.setattr(native, "_processor", lambda: "another")
-    assert native.build(cache.cache_folder()) != library
+def test_built_again_for_another_cpu(compiler, tmp_path):
+    compiler('echo built > "$last"')
+    library = prelu_library.build(tmp_path / "cache")
+    other = prelu_library.build(tmp_path / "cache", cpu="flags: another")
+    assert other != library
+    assert sorted((tmp_path / "cache").iterdir()) == sorted([library, other])
 
 
 def test_cache_folder(monkeypatch):
