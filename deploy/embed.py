@@ -14,8 +14,6 @@ exit status is 2.
 
 import argparse
 import json
-import os
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,50 +27,12 @@ from insightface_mx.deploy import face_model, face_table
 from insightface_mx.deploy.face_model import Face, FaceModel
 from insightface_mx.engine.network import BATCH_SIZE
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.chunks import ChunkStore
 from insightface_mx.photos import inputs
 from insightface_mx.photos.decode import fit
 
 CHUNK = 512  # images whose results are kept together; an interruption loses less than so many
-
-
-class Kept:
-    """Results on disk while a command runs: a file for every chunk, in a folder that knows which run it belongs to.
-
-    UserError: the folder is there, but of a run with other settings.
-    """
-
-    def __init__(self, folder, settings):
-        self._folder = folder
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, "settings")
-        if not os.path.exists(path):
-            save_text(path, settings)
-        with open(path, encoding="utf-8") as file:
-            if file.read() != settings:
-                raise UserError(f"{folder} holds results of other images, another network or other options: remove it")
-
-    def save(self, number, table, failures):
-        """Keep a chunk: its table and its failures, a list of lines."""
-        with atomic_path(self._path(number)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, failures=np.array(failures, str), **table)
-
-    def load(self, number):
-        """Table and failures of a chunk."""
-        with np.load(self._path(number)) as arrays:
-            table = {key: arrays[key] for key in arrays.files}
-        return table, table.pop("failures").tolist()
-
-    def has(self, number):
-        """Whether a chunk is done."""
-        return os.path.exists(self._path(number))
-
-    def remove(self):
-        """Delete the folder, once the output is there."""
-        shutil.rmtree(self._folder)
-
-    def _path(self, number):
-        return os.path.join(self._folder, f"{number:06d}.npz")
 
 
 class Embedder:
@@ -139,10 +99,13 @@ def run(args):
     model = FaceModel(args)
     note(f"{len(source)} images, {model.backend.name}")
     with report_write_errors(args.output):
-        kept = Kept(f"{args.output}.part", settings(args, source))
+        kept = ChunkStore(f"{args.output}.part", settings(args, source))
+        if kept.of_another_run():
+            raise UserError(f"{kept.folder} holds results of other images, another network or other options: remove it")
+        kept.begin()
         chunks = compute(source, Embedder(source, model, args.batch_size, args.aligned, args.all_faces), kept)
-    write(args.output, (kept.load(number)[0] for number in chunks))
-    failed = sum(len(kept.load(number)[1]) for number in chunks)
+    write(args.output, (load_chunk(kept, number)[0] for number in chunks))
+    failed = sum(len(load_chunk(kept, number)[1]) for number in chunks)
     kept.remove()
     return failed
 
@@ -150,15 +113,23 @@ def run(args):
 def compute(source, embedder, kept):
     """Do every chunk that is not kept yet; returns the numbers of all."""
     starts = range(0, len(source), CHUNK)
+    missing = set(kept.missing(len(starts)))
     with tqdm(total=len(source), unit="img", disable=None) as progress:
         for number, start in enumerate(starts):
-            if kept.has(number):
-                progress.update(min(CHUNK, len(source) - start))
+            if number in missing:
+                table, failures = embedder.chunk(start, progress)
+                kept.save(number, {**table, "failures": np.array(failures, str)})
             else:
-                kept.save(number, *embedder.chunk(start, progress))
-            for failure in kept.load(number)[1]:
+                progress.update(min(CHUNK, len(source) - start))
+            for failure in load_chunk(kept, number)[1]:
                 note(f"error: {failure}")
     return range(len(starts))
+
+
+def load_chunk(kept, number):
+    """Return the table and the failures, a list of lines, of a stored chunk."""
+    table = kept.load(number)
+    return table, table.pop("failures").tolist()
 
 
 def settings(args, source):
