@@ -32,7 +32,7 @@ def build(args):
     """Build a set as the options say."""
     settings = command.settings(args)
     refuse_existing(args.output)
-    photos, skipped = sources.find(args.source, args.root, args.flat)
+    photos, skipped = sources.identity_photos(args.source, args.root, args.flat)
     logging.info("%d photos of %d people", len(photos), len({photo.identity for photo in photos}))
     spool = Spool(os.path.join(args.output, "faces.partial"), photos, settings)
     spool.fill(args.workers)

@@ -29,7 +29,7 @@ from insightface_mx.formats.rec_writer import Images, refuse_existing, write_tra
 from insightface_mx.formats.recordio import RecordFile, find_offsets
 from insightface_mx.formats.training_set import read_property
 from insightface_mx.formats.verification_set import read_bin
-from insightface_mx.photos.decode import read_image
+from insightface_mx.photos.decode import decode_record
 
 # A record: its labels, and of its image size (height, width) and the pixels' hash; problem: '' or what is wrong.
 Record = namedtuple("Record", "labels size digest problem")
@@ -169,7 +169,7 @@ class Check:
             return
         places = {}
         for place, image in enumerate(encoded):
-            pixels = read_image(image)
+            pixels = decode_record(image)
             if pixels is None:
                 self._say(f"{path}: image {place} cannot be decoded")
             else:
@@ -187,7 +187,7 @@ def _inspect(records, number):
     if not encoded:
         problem = "" if len(labels) > 1 else f"record {number}: neither an image nor a person's record"
         return Record(labels, None, None, problem)
-    image = read_image(encoded)
+    image = decode_record(encoded)
     if image is None:
         return Record(labels, None, None, f"record {number}: an image that cannot be decoded")
     return Record(labels, image.shape[:2], _digest(image), "")

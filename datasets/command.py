@@ -12,7 +12,7 @@ from insightface_mx.base.errors import UserError, exit_on_user_error
 from insightface_mx.cli.types import positive
 from insightface_mx.datasets.prepare import Settings
 from insightface_mx.formats.atomic import atomic_path, report_write_errors
-from insightface_mx.photos import sources
+from insightface_mx.photos.lists import open_text
 
 MOST_SHOWN = 10  # reasons in a summary
 
@@ -51,7 +51,7 @@ def settings(args):
 
 def write_csv(path, rows):
     """Write a csv file, whole or not at all."""
-    with atomic_path(path) as temporary, open(temporary, "w", **sources.TEXT) as file:
+    with atomic_path(path) as temporary, open_text(temporary, "w") as file:
         csv.writer(file).writerows(rows)
 
 

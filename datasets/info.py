@@ -15,7 +15,7 @@ from insightface_mx.datasets import command
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.identities import TrainingSet, verification_sets
 from insightface_mx.formats.verification_set import read_bin
-from insightface_mx.photos.decode import read_image
+from insightface_mx.photos.decode import decode_record
 
 
 def describe(folder):
@@ -45,7 +45,7 @@ def _histogram(counts):
 
 def _first_image(data):
     encoded = data.image(int(next(group for group in data.groups if len(group))[0]))
-    image = read_image(encoded)
+    image = decode_record(encoded)
     if image is None:
         return "cannot be decoded: see insightface-check-set"
     return f"{image.shape[0]}x{image.shape[1]} pixels (height x width), {len(encoded):,} bytes"

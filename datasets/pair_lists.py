@@ -7,7 +7,8 @@ import csv
 import os
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.photos.sources import EXTENSIONS, TEXT
+from insightface_mx.photos.decode import EXTENSIONS
+from insightface_mx.photos.lists import open_text
 
 FLAGS = {"1": True, "0": False, "true": True, "false": False}
 
@@ -78,7 +79,7 @@ def _split(line):
 def _lines(path):
     """Numbers, from 1, and texts of the lines that are not empty."""
     try:
-        with open(path, **{**TEXT, "encoding": "utf-8-sig"}) as file:
+        with open_text(path) as file:
             lines = file.read().splitlines()
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error

@@ -18,7 +18,7 @@ from insightface_mx.datasets import command, pair_lists
 from insightface_mx.datasets.spool import Spool
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.verification_set import write_bin
-from insightface_mx.photos.sources import Photo
+from insightface_mx.photos.lists import Photo
 
 
 def read_list(args):
@@ -37,7 +37,7 @@ def make(args):
         raise UserError(f"{args.list} holds no pair" + (f": {skipped[0][0]}: {skipped[0][1]}" if skipped else ""))
     paths = list(dict.fromkeys(path for one, other, _ in pairs for path in (one, other)))
     logging.info("%d pairs of %d photos", len(pairs), len(paths))
-    spool = Spool(f"{args.output}.partial", [Photo(path, "") for path in paths], settings)
+    spool = Spool(f"{args.output}.partial", [Photo(path) for path in paths], settings)
     spool.fill(args.workers)
     reasons = dict(zip(paths, spool.reasons()))
     usable = [pair for pair in pairs if not reasons[pair[0]] and not reasons[pair[1]]]

@@ -7,8 +7,8 @@ import numpy as np
 
 from insightface_mx.alignment import preprocess
 from insightface_mx.base.errors import UserError
-from insightface_mx.photos import sources
-from insightface_mx.photos.decode import fit
+from insightface_mx.photos.decode import decode_photo, extension, fit
+from insightface_mx.photos.sources import PhotoReader
 
 LONGEST = 1600  # pixels: faces are looked for in a smaller copy of a longer photo
 SHORTEST = 200  # a photo below is enlarged twice where no face was found
@@ -35,14 +35,14 @@ class Preparer:
     """Turns photos into faces; one for each worker, as its detector serves one thread at a time."""
 
     def __init__(self, settings):
-        self._settings, self._detector = settings, None
+        self._settings, self._detector, self._reader = settings, None, PhotoReader()
 
     def __call__(self, photos):
         """For every photo its encoded face and '', or b'' and the reason why there is none."""
         results, waiting, pixels = [None] * len(photos), [], 0
         for number, photo in enumerate(photos):
             try:
-                encoded, image = _load(photo)
+                encoded, image = self._load(photo)
                 if self._to_detect(photo):
                     waiting.append((number, image))
                     pixels += image[:, :, 0].size
@@ -56,6 +56,20 @@ class Preparer:
         self._detect(waiting, results)
         return results
 
+    def _load(self, photo):
+        """A photo's bytes and its pixels (h, w, 3) uint8 BGR, upright."""
+        try:
+            encoded = self._reader.read(photo)
+            if not encoded:
+                raise _Unusable("it is empty")
+            return encoded, decode_photo(encoded, "it")
+        except FileNotFoundError as error:
+            raise _Unusable("there is no such file") from error
+        except OSError as error:
+            raise _Unusable(f"it cannot be read: {error.strerror}") from error
+        except UserError as error:
+            raise _Unusable(error) from error
+
     def _to_detect(self, photo):
         return not (self._settings.aligned or photo.aligned or photo.box or photo.landmark)
 
@@ -64,7 +78,7 @@ class Preparer:
             return self._align(image, landmark=np.reshape(photo.landmark, (2, 5)).T)
         if photo.box:
             return self._align(image, bbox=photo.box)
-        if image.shape[:2] == tuple(self._settings.image_size) and _kind(encoded) in ("jpg", "png"):
+        if image.shape[:2] == tuple(self._settings.image_size) and extension(encoded) in (".jpg", ".png"):
             return encoded  # as it is: encoding it again would only lose
         return self._encode(fit(image, self._settings.image_size))
 
@@ -146,25 +160,3 @@ def bordered(image):
 
 class _Unusable(Exception):
     """Why a photo gives no face."""
-
-
-def _load(photo):
-    """A photo's bytes and its pixels (h, w, 3) uint8 BGR, turned as its camera's note says."""
-    try:
-        encoded = sources.read(photo)
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
-    except OSError as error:
-        raise _Unusable(f"it cannot be read: {error.strerror}") from error
-    except UserError as error:
-        raise _Unusable(error) from error
-    except cv2.error as error:
-        raise _Unusable(f"OpenCV cannot decode it: {error.err}") from error
-    if image is None:
-        raise _Unusable("it is damaged or no image" if encoded else "it is empty")
-    return encoded, image
-
-
-def _kind(encoded):
-    if encoded.startswith(b"\xff\xd8"):
-        return "jpg"
-    return "png" if encoded.startswith(b"\x89PNG") else ""

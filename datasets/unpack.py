@@ -18,8 +18,7 @@ from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.identities import TrainingSet
-
-_SIGNATURES = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"), (b"P5", ".pgm"))
+from insightface_mx.photos.decode import extension
 
 
 def unpack(folder, output):
@@ -35,11 +34,6 @@ def unpack(folder, output):
         skipped = [problem for problem in tqdm(done, total=len(places), unit="img", disable=None) if problem]
         os.rename(partial, output)
     return skipped
-
-
-def extension(encoded):
-    """The file extension of an encoded image, '.img' where it is of an unknown kind."""
-    return next((ending for start, ending in _SIGNATURES if encoded.startswith(start)), ".img")
 
 
 def _folder(label):

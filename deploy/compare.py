@@ -18,7 +18,7 @@ from insightface_mx.base.errors import UserError, exit_on_user_error
 from insightface_mx.deploy import face_model
 from insightface_mx.deploy.face_model import THRESHOLD, FaceModel
 from insightface_mx.eval import roc
-from insightface_mx.photos import images
+from insightface_mx.photos.decode import read_photo
 
 FAR = 1e-3
 
@@ -51,7 +51,7 @@ def _read_calibration(path):
 def find_face(model, path):
     """The most probable face of a photo, after a line for each. UserError: the photo cannot be used or has no face."""
     try:
-        faces = model.get_faces([images.read(path)])[0]
+        faces = model.get_faces([read_photo(path)])[0]
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     if not faces:

@@ -29,8 +29,8 @@ from insightface_mx.engine.network import BATCH_SIZE
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.chunks import ChunkStore
-from insightface_mx.photos import inputs
-from insightface_mx.photos.decode import fit
+from insightface_mx.photos import sources
+from insightface_mx.photos.decode import fit, network_input
 
 CHUNK = 512  # images whose results are kept together; an interruption loses less than so many
 
@@ -63,7 +63,7 @@ class Embedder:
         waiting = []
         for start in range(0, len(numbers), self._batch_size):
             batch = numbers[start : start + self._batch_size]
-            waiting.append([(number, self._pool.submit(self._source.read, number)) for number in batch])
+            waiting.append([(number, self._pool.submit(self._source.image, number)) for number in batch])
             if len(waiting) > 1:
                 yield waiting.pop(0)
         yield from waiting
@@ -72,7 +72,7 @@ class Embedder:
         """(number of the face, Face) of an image. UserError: there is none, or the image cannot be used."""
         if self._aligned:
             height, width = image.shape[:2]
-            aligned = inputs.network_input(fit(image, self._model.image_size))
+            aligned = network_input(fit(image, self._model.image_size))
             return [(0, Face(np.array([0, 0, width, height]), 1.0, None, aligned))]
         try:
             faces = self._model.get_faces([image])[0]
@@ -95,7 +95,7 @@ class Embedder:
 def run(args):
     """Embed everything and write the output; returns the number of images that could not be used."""
     write = face_table.writer(args.output)
-    source = inputs.open_source(args.input)
+    source = sources.open_source(args.input)
     model = FaceModel(args)
     note(f"{len(source)} images, {model.backend.name}")
     with report_write_errors(args.output):
@@ -138,7 +138,7 @@ def settings(args, source):
     if not path.endswith(".onnx"):
         path = checkpoint.params_path(*checkpoint.parse(path))
     chosen = {key: value for key, value in vars(args).items() if key not in ("output", "batch_size", "gpu")}
-    return json.dumps({**chosen, "source": source.identity, "network": inputs.file_identity(path)}, indent=1)
+    return json.dumps({**chosen, "source": source.stamp(), "network": sources.file_stamp(path)}, indent=1)
 
 
 def note(line):
@@ -150,7 +150,7 @@ def parser():
     """The command's options."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
-    add("input", metavar="INPUT", help=inputs.HELP)
+    add("input", metavar="INPUT", help=sources.HELP)
     add("--output", required=True, metavar="FILE", help="what to write: .npz, .csv or .parquet")
     face_model.add_options(result)
     add("--aligned", action="store_true", help="images are aligned faces: no detection, only fitted to --image-size")

@@ -16,8 +16,7 @@ from insightface_mx.detection.detector import MtcnnDetector
 from insightface_mx.embedding import backends
 from insightface_mx.eval import roc
 from insightface_mx.photos import decode
-from insightface_mx.photos.decode import fit
-from insightface_mx.photos.inputs import network_input
+from insightface_mx.photos.decode import fit, network_input
 
 THRESHOLD = 1.24  # squared distance of unit embeddings, below which two faces are of one person
 DEFAULTS = {

@@ -31,7 +31,7 @@ from insightface_mx.conversion import proof as onnx_check
 from insightface_mx.embedding import backends
 from insightface_mx.eval import roc
 from insightface_mx.eval.pairs import load_bin
-from insightface_mx.photos import inputs
+from insightface_mx.photos import sources
 
 OPSET = 13  # the first that knows a scale for every channel
 CALIBRATION_IMAGES = 300
@@ -80,7 +80,7 @@ def run(args):
     _nncf()  # before the long work
     image_size = args.image_size
     pairs = load_bin(args.pairs, image_size)
-    images = inputs.aligned_images(args.calibration, image_size, CALIBRATION_IMAGES)
+    images = sources.aligned_images(args.calibration, image_size, CALIBRATION_IMAGES)
     with export_onnx.writing(args.output) as temporary, tempfile.TemporaryDirectory() as folder:
         single, int8 = (os.path.join(folder, name) for name in ("single.onnx", "int8.onnx"))
         network = export_onnx.load_network(args.model, image_size)

@@ -13,7 +13,7 @@ from insightface_mx.base.compat import cpu_count, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import MOST_BAD, image_records
-from insightface_mx.photos.decode import decode
+from insightface_mx.photos.decode import decode_face
 
 SKIP, STOP = "skip", "stop"  # what to do about a record that cannot be used
 _BATCHES_AHEAD = 3
@@ -220,7 +220,7 @@ class FaceImageIter(mx.io.DataIter):
                     f"{self.num_classes} classes (0 to {self.num_classes} - 1): correct one of them"
                 ),
             )
-        image = decode(encoded, self.data_shape[1:], memory)
+        image = decode_face(encoded, self.data_shape[1:], memory)
         if image is None:
             return None, None, f"{self.records.path}: record {number} is not an image that OpenCV can read"
         return image, label, ""

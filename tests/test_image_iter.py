@@ -6,7 +6,7 @@ from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats.rec_writer import write_training_set
 from insightface_mx.image_iter import FaceImageIter
-from insightface_mx.photos.decode import decode, fit
+from insightface_mx.photos.decode import decode_face, fit
 
 
 def open_iter(data_dir, **options):
@@ -118,11 +118,11 @@ def test_a_record_that_is_no_image(tmp_path):
 def test_formats_and_sizes():
     image = np.random.RandomState(0).randint(0, 256, (20, 30, 3)).astype(np.uint8)
     png = cv2.imencode(".png", image)[1].tobytes()
-    assert np.array_equal(decode(png, (20, 30)), image[:, :, ::-1])
-    assert decode(png, (20, 20)).tolist() == image[:, 5:25, ::-1].tolist()
+    assert np.array_equal(decode_face(png, (20, 30)), image[:, :, ::-1])
+    assert decode_face(png, (20, 20)).tolist() == image[:, 5:25, ::-1].tolist()
     grey = cv2.imencode(".pgm", image[:, :, 0])[1].tobytes()
-    assert np.array_equal(decode(grey, (20, 30)), np.repeat(image[:, :, :1], 3, 2))
+    assert np.array_equal(decode_face(grey, (20, 30)), np.repeat(image[:, :, :1], 3, 2))
     for size in ((40, 40), (10, 12), (7, 31)):
         assert fit(image, size).shape == (*size, 3)
-    assert decode(b"", (8, 8)) is None
-    assert decode(b"junk", (8, 8)) is None
+    assert decode_face(b"", (8, 8)) is None
+    assert decode_face(b"junk", (8, 8)) is None

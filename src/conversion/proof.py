@@ -10,8 +10,7 @@ import numpy as np
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.conversion import file as onnx_file
-from insightface_mx.photos.decode import decode
-from insightface_mx.photos.pairs import read_pairs
+from insightface_mx.photos.sources import aligned_images
 
 LARGEST_DIFFERENCE = 1e-4  # max |a - b| / max |a|
 SMALLEST_COSINE = 0.99999  # between two embeddings of the same image
@@ -44,15 +43,16 @@ class Difference(NamedTuple):
 def make_images(image_size, source=None):
     """Images (n, 3, height, width), float32 RGB of 0..255: noise, drawn faces, and real ones where there is a source.
 
-    source: a folder of images or a verification set NAME.bin, of which at most MOST_REAL are taken. n is a multiple of
-    the batches. UserError: no image could be read there.
+    source: what `photos.sources.open_source` reads, of which at most MOST_REAL images are taken. n is a multiple of the
+    batches. UserError: no image could be read there.
     """
     random = np.random.RandomState(0)
     noise = random.randint(0, 256, (MADE, *image_size, 3)).astype(np.uint8)
-    images = [*noise, *(drawn_face(random, image_size) for _ in range(MADE))]
-    images += _real_images(source, image_size) if source else []
-    images = images[: len(images) // max(BATCHES) * max(BATCHES)]
-    return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32)
+    synthetic = [*noise, *(drawn_face(random, image_size) for _ in range(MADE))]
+    images = np.stack(synthetic).transpose(0, 3, 1, 2).astype(np.float32)
+    if source:
+        images = np.concatenate([images, aligned_images(source, image_size, MOST_REAL)])
+    return images[: len(images) // max(BATCHES) * max(BATCHES)]
 
 
 def drawn_face(random, image_size):
@@ -144,22 +144,3 @@ def onnx_runner(path, mean=0.0, std=1.0):
 def _in_batches(run, images, batch):
     chunks = [run(images[start : start + batch]) for start in range(0, len(images), batch)]
     return [np.concatenate(outputs) for outputs in zip(*chunks)]
-
-
-def _real_images(source, image_size):
-    if os.path.isfile(source):
-        return list(read_pairs(source, image_size)[0][:MOST_REAL].transpose(0, 2, 3, 1))
-    try:
-        files = sorted(entry.path for entry in os.scandir(source) if entry.is_file())
-    except OSError as error:
-        raise UserError(f"cannot read --images {source}: {error.strerror}") from error
-    images = [decode(_content(path), image_size) for path in files[:MOST_REAL]]
-    images = [image for image in images if image is not None]
-    if not images:
-        raise UserError(f"--images {source} holds no image among its first {MOST_REAL} files")
-    return images
-
-
-def _content(path):
-    with open(path, "rb") as file:
-        return file.read()

@@ -9,7 +9,7 @@ from insightface_mx.engine import network as embedding
 from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.formats import checkpoint
-from insightface_mx.photos.decode import decode
+from insightface_mx.photos.decode import decode_face
 
 _AT_ONCE = 1024  # decoded images in memory
 
@@ -40,7 +40,7 @@ class Embedder:
         return np.concatenate(parts[1:]) if len(parts) > 1 else parts[0]
 
     def _decode(self, place, encoded):
-        image = decode(encoded, self._size)
+        image = decode_face(encoded, self._size)
         if image is None:
             raise UserError(f"image {place} of the set cannot be decoded: repair it first (insightface-check-set)")
         return image.transpose(2, 0, 1)

@@ -1,29 +1,40 @@
 """A verification set as pixels."""
 
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.types import Size
 from insightface_mx.formats.verification_set import read_bin
-from insightface_mx.photos.decode import decode
+from insightface_mx.photos.decode import decode_face
 
 
-def read_pairs(path, image_size):
-    """Read and decode a verification set: uint8 images (2n, 3, height, width), RGB, and a list of n booleans.
+def read_pairs(path: str, image_size: Size) -> tuple[np.ndarray, list[bool]]:
+    """Read and decode a verification set.
 
-    An image of another size than `image_size` (height, width) is scaled on its short side and cropped around its
-    centre. Raises UserError naming the image that cannot be decoded.
+    Args:
+        path: The set, NAME.bin.
+        image_size: Height and width; an image of another size is fitted, see `decode.fit`.
+
+    Returns:
+        Images, (2n, 3, height, width) uint8 RGB, pair i being 2i and 2i + 1, and for each pair whether both images show
+        the same identity.
+
+    Raises:
+        UserError: The set cannot be read, or an image of it cannot be decoded; the message names the image.
     """
     encoded, issame = read_bin(path)
     decoded = np.empty((len(encoded), 3, *image_size), np.uint8)
 
-    def fill(number):
-        image = decode(encoded[number], image_size)
+    def fill(index: int) -> None:
+        image = decode_face(encoded[index], image_size)
         if image is None:
-            raise UserError(f"{path}: image {number} (of pair {number // 2}) cannot be decoded; build the set again")
-        decoded[number] = image.transpose(2, 0, 1)
+            raise UserError(f"{path}: image {index} (of pair {index // 2}) cannot be decoded; build the set again")
+        decoded[index] = image.transpose(2, 0, 1)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(fill, range(len(encoded))))

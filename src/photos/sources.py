@@ -1,134 +1,289 @@
-"""Where photos come from: folders of people, lists, csv files and .rec files; every reader gives `Photo`s.
+"""Where photos come from: folders, lists, .rec files and verification sets, the same in every command.
 
-A reader returns photos and what it leaves out: a list of (path, reason).
+A folder holds a folder for each identity (as ImageFolder and LFW have it), images, or a training set.
+
+Lists have the grammar of `photos.lists`.
 """
 
-import csv
-import functools
+from __future__ import annotations
+
+import abc
+import errno
+import hashlib
 import os
-from typing import NamedTuple, Optional, Tuple
+from typing import Iterable, Iterator
+
+import numpy as np
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.types import Size
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import image_records
+from insightface_mx.formats.verification_set import read_bin
+from insightface_mx.photos.decode import EXTENSIONS, decode_photo, fit, network_input
+from insightface_mx.photos.lists import NO_LABEL, READABLE, Photo, Skipped, is_class, read_list
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-
-
-class Photo(NamedTuple):
-    """A photo that is still to be read; box: x1, y1, x2, y2; landmark: x1..x5, y1..y5, both in pixels."""
-
-    path: str
-    identity: str
-    record: Optional[int] = None  # number in the .rec file `path`
-    aligned: bool = False
-    box: Optional[Tuple[float, ...]] = None
-    landmark: Optional[Tuple[float, ...]] = None
-
-    @property
-    def name(self):
-        return self.path if self.record is None else f"{self.path}#{self.record}"
+HELP = (
+    "folder of images, list (a path a line, a .csv of path,label, or the .lst of the original or of im2rec), .rec with "
+    "its .idx next to it, or .bin; paths in a list start from the list's folder"
+)
 
 
-def read(photo):
-    """A photo's encoded bytes. Raises OSError or UserError where it cannot be read."""
-    if photo.record is not None:
-        return _open_records(photo.path).read(photo.record)[1]
-    if not os.path.isfile(photo.path):  # opening a pipe would wait for ever
-        raise UserError("there is no such file")
-    with open(photo.path, "rb") as file:
+class PhotoReader:
+    """Reads photos' encoded bytes; .rec files that it has read from stay open."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, RecordFile] = {}
+
+    def read(self, photo: Photo) -> bytes:
+        """Return the bytes of a photo. Raises OSError or UserError where it cannot be read."""
+        if photo.record is None:
+            return _read_file(photo.path)
+        if photo.path not in self._records:
+            self._records[photo.path] = RecordFile(photo.path)
+        return self._records[photo.path].read(photo.record)[1]
+
+
+class Source(abc.ABC):
+    """The photos of a folder or file, in its order."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def name(self, index: int) -> str:
+        """Return what photo `index` is called in results."""
+
+    @abc.abstractmethod
+    def read(self, index: int) -> tuple[bytes, int]:
+        """Return the encoded bytes and the label of photo `index`. Raises UserError where it cannot be read."""
+
+    @abc.abstractmethod
+    def stamp(self) -> str:
+        """Return text that changes when the photos do, as far as names, sizes and times of change tell."""
+
+    @abc.abstractmethod
+    def _title(self, index: int) -> str:
+        """Return what an error calls photo `index`."""
+
+    def image(self, index: int) -> tuple[np.ndarray, int]:
+        """Return photo `index`, (height, width, 3) uint8 BGR, and its label. Raises UserError as `decode_photo`."""
+        content, label = self.read(index)
+        return decode_photo(content, self._title(index)), label
+
+
+class _Files(Source):
+    """Image files of a folder or list; names are their paths."""
+
+    def __init__(self, photos: list[Photo]) -> None:
+        self._photos = photos
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def name(self, index: int) -> str:
+        return self._photos[index].path
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        photo = self._photos[index]
+        try:
+            return _read_file(photo.path), photo.label
+        except OSError as error:
+            raise UserError(f"cannot open {photo.path}: {error.strerror}") from error
+
+    def stamp(self) -> str:
+        return photos_stamp(self._photos)
+
+    def _title(self, index: int) -> str:
+        return self._photos[index].path
+
+
+class _Records(Source):
+    """The images of a .rec; names are record indexes."""
+
+    def __init__(self, path: str) -> None:
+        self._records = RecordFile(path)
+        self._indexes = image_records(self._records)
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    def name(self, index: int) -> str:
+        return str(self._indexes[index])
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        record = int(self._indexes[index])
+        labels, encoded = self._records.read(record)
+        return encoded, _class_of(labels, self._title(index))
+
+    def stamp(self) -> str:
+        return file_stamp(self._records.path)
+
+    def _title(self, index: int) -> str:
+        return f"{self._records.path}: record {self._indexes[index]}"
+
+
+class _VerificationSet(Source):
+    """The images of a verification set, pair i being 2i and 2i + 1; names are their indexes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._encoded, _ = read_bin(path)
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        return self._encoded[index], NO_LABEL
+
+    def stamp(self) -> str:
+        return file_stamp(self._path)
+
+    def _title(self, index: int) -> str:
+        return f"{self._path}: image {index}"
+
+
+def open_source(path: str, root: str | None = None) -> Source:
+    """Open the photos of a folder or file, with or without labels.
+
+    Args:
+        path: What HELP says.
+        root: Folder that a list's paths start from; None: the list's own.
+
+    Raises:
+        UserError: There is nothing at `path`, no photo in it, or a line that is none of a list; the message names it.
+    """
+    records = os.path.join(path, "train.rec")
+    if os.path.isdir(path) and not os.path.isfile(records):
+        images = sorted(file for file in _files_below(path, []) if _is_image(file))
+        if not images:
+            raise UserError(f"{path} holds no image files ({', '.join(EXTENSIONS)})")
+        return _Files([Photo(image) for image in images])
+    if os.path.isdir(path) or path.lower().endswith(".rec"):
+        return _Records(records if os.path.isdir(path) else path)
+    if path.lower().endswith(".bin"):
+        return _VerificationSet(path)
+    photos, problems = read_list(path, root, labelled=False)
+    if problems:
+        place, problem = problems[0]
+        raise UserError(f"{place}: {problem}")
+    if not photos:
+        raise UserError(f"{path} names no images")
+    return _Files(photos)
+
+
+def identity_photos(path: str, root: str | None = None, flat: bool = False) -> tuple[list[Photo], Skipped]:
+    """Find the photos of a source by identity: in the order of the identities' numbers or names.
+
+    Args:
+        path: A folder with a folder for each identity (any depth below) or of a training set, a list or .rec file.
+        root: Folder that a list's paths start from; None: the list's own.
+        flat: Every image in the folder is an identity of its own.
+
+    Returns:
+        The photos, those of an identity together and in the source's order, and what is left out.
+
+    Raises:
+        UserError: The source cannot be read or holds no photo of an identity.
+    """
+    found, skipped = _identity_photos(path, root, flat)
+    photos = [photo for photo in found if not _breaks_lists(photo.path)]
+    skipped += [(photo.path, "its name holds a tab or a line break") for photo in found if _breaks_lists(photo.path)]
+    if not photos:
+        reason = f"left out: {skipped[0][0]} ({skipped[0][1]}), {len(skipped)} in all" if skipped else "it is empty"
+        raise UserError(f"{path} holds no photo of an identity; {reason}")
+    if all(is_class(photo.identity) for photo in photos):
+        return sorted(photos, key=lambda photo: int(photo.identity)), skipped
+    return sorted(photos, key=lambda photo: photo.identity), skipped
+
+
+def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:
+    """Read aligned faces, spread evenly over a source; images that cannot be used are left out.
+
+    Args:
+        path: As `open_source` takes it.
+        image_size: Height and width; larger or smaller images are fitted.
+        most: The largest number of images to take.
+
+    Returns:
+        (n, 3, height, width) float32, RGB of 0..255.
+
+    Raises:
+        UserError: The source cannot be read, or none of these images can be used.
+    """
+    source = open_source(path)
+    indexes = np.unique(np.linspace(0, len(source) - 1, most).astype(int)).tolist()
+    found = [_image_or_error(source, index) for index in indexes]
+    images = [network_input(fit(image, image_size)) for image in found if not isinstance(image, UserError)]
+    problems = [problem for problem in found if isinstance(problem, UserError)]
+    if not images:
+        raise problems[0]
+    return np.stack(images).astype(np.float32)
+
+
+def file_stamp(path: str) -> str:
+    """Return text that changes when a file does: path, size in bytes and time of change."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return f"{os.path.abspath(path)} missing"
+    return f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}"
+
+
+def photos_stamp(photos: Iterable[Photo]) -> str:
+    """Return text that changes when the list of photos or one of their files does."""
+    digest = hashlib.sha256()
+    stamps: dict[str, str] = {}
+    for photo in photos:
+        if photo.path not in stamps:
+            stamps[photo.path] = file_stamp(photo.path)
+        digest.update(repr((photo, stamps[photo.path])).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _read_file(path: str) -> bytes:
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise FileNotFoundError(errno.ENOENT, "No such file", path)  # opening a pipe would wait for ever
+    with open(path, "rb") as file:
         return file.read()
 
 
-def find(source, root=None, flat=False):
-    """All photos of a source, those of a person together, people in the order of their names or numbers.
-
-    source: a folder with a folder for each person (any depth below), one of a training set, a .lst, .csv or .rec file.
-    root: folder that a list's paths start from (default: the list's). flat: every photo of the folder is a person.
-    """
-    photos, skipped = _reader(source, root, flat)
-    usable = [photo for photo in photos if not _breaks_lists(photo.path)]
-    skipped += [(photo.path, "its name holds a tab or a line break") for photo in photos if _breaks_lists(photo.path)]
-    if not usable:
-        raise UserError(f"{source} holds no photo of a person; {_what_was_found(skipped)}")
-    return sorted(usable, key=_order(usable)), skipped
+def _identity_photos(path: str, root: str | None, flat: bool) -> tuple[list[Photo], Skipped]:
+    if os.path.isdir(path):
+        records = os.path.join(path, "train.rec")
+        return _from_records(records) if os.path.isfile(records) else _from_folder(path, flat)
+    if path.lower().endswith(".rec"):
+        return _from_records(path)
+    if path.lower().endswith(".bin"):
+        raise UserError(f"{path} is a verification set, whose images have no identities: {READABLE}")
+    return read_list(path, root, labelled=True)
 
 
-def _reader(source, root, flat):
-    if os.path.isdir(source):
-        records = os.path.join(source, "train.rec")
-        return from_records(records) if os.path.isfile(records) else from_folder(source, flat)
-    if not os.path.isfile(source):
-        raise UserError(f"{source} does not exist: give a folder, or a .lst, .csv or .rec file")
-    extension = os.path.splitext(source)[1].lower()
-    if extension == ".rec":
-        return from_records(source)
-    if extension not in (".lst", ".csv"):
-        raise UserError(f"{source}: only folders and .lst, .csv and .rec files can be read")
-    parse = _lst_line if extension == ".lst" else _csv_row
-    return from_list(source, root or os.path.dirname(source), parse, "\t" if extension == ".lst" else ",")
-
-
-def from_folder(root, flat=False):
-    """Photos below ROOT/PERSON/, as ImageFolder and LFW have them; flat: in ROOT, a person each."""
-    photos, skipped = [], []
+def _from_folder(root: str, flat: bool) -> tuple[list[Photo], Skipped]:
+    """Find the images below ROOT/IDENTITY/; flat: those in ROOT, each an identity."""
+    photos: list[Photo] = []
+    skipped: Skipped = []
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
         if entry.is_dir() and not flat:
-            for path in _files_below(entry.path, skipped):
-                _add(photos, skipped, path, entry.name)
+            files, identity = list(_files_below(entry.path, skipped)), entry.name
         elif flat:
-            _add(photos, skipped, entry.path, os.path.splitext(entry.name)[0])
+            files, identity = [entry.path], os.path.splitext(entry.name)[0]
         else:
-            skipped.append((entry.path, "it lies in no person's folder"))
+            files, identity = [], ""
+            skipped.append((entry.path, "it is in no identity's folder"))
+        photos += [Photo(file, identity) for file in files if _is_image(file)]
+        reason = f"its name does not end in {', '.join(EXTENSIONS)}"
+        skipped += [(file, reason) for file in files if not _is_image(file)]
     return photos, skipped
 
 
-def from_list(path, root, parse, delimiter):
-    """Photos of a list's lines, which `parse` turns into Photos; ValueError says what is wrong with a line."""
-    photos, skipped = [], []
-    with open(path, **{**TEXT, "encoding": "utf-8-sig"}) as file:  # with or without a byte order mark
-        quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-        for number, fields in enumerate(csv.reader(file, delimiter=delimiter, quoting=quoting), 1):
-            if not fields or (number == 1 and [field.strip().lower() for field in fields] == ["path", "label"]):
-                continue
-            try:
-                photo = parse(fields)
-            except ValueError as error:
-                skipped.append((f"{path}:{number}", str(error)))
-            else:
-                photos.append(photo._replace(path=os.path.join(root, photo.path)))
-    return photos, skipped
+def _files_below(folder: str, skipped: Skipped) -> Iterator[str]:
+    """Yield the files of a folder and its subfolders, sorted; folders that cannot be read are added to `skipped`."""
 
-
-def from_records(path):
-    """Images of a training set or of a plain list of records."""
-    records = _open_records(path)
-    photos, skipped = [], []
-    for number in image_records(records).tolist():
-        label, problem = _record_label(records, number)
-        if problem:
-            skipped.append((f"{path}#{number}", problem))
-        else:
-            photos.append(Photo(path, label, number))
-    return photos, skipped
-
-
-def _record_label(records, number):
-    try:
-        label = records.read(number)[0][0]
-    except UserError as error:
-        return None, str(error)
-    return (f"{label:.0f}", "") if label >= 0 and label < 2**24 else (None, f"its label {label:g} is no class number")
-
-
-@functools.lru_cache(maxsize=4)
-def _open_records(path):
-    return RecordFile(path)
-
-
-def _files_below(folder, skipped):
-    def leave_out(error):
+    def leave_out(error: OSError) -> None:
         skipped.append((error.filename, f"the folder cannot be read: {error.strerror}"))
 
     for parent, folders, files in os.walk(folder, onerror=leave_out):
@@ -136,57 +291,44 @@ def _files_below(folder, skipped):
         yield from (os.path.join(parent, name) for name in sorted(files))
 
 
-def _add(photos, skipped, path, identity):
-    if path.lower().endswith(EXTENSIONS):
-        photos.append(Photo(path, identity))
-    else:
-        skipped.append((path, f"its name does not end in {', '.join(EXTENSIONS)}"))
+def _from_records(path: str) -> tuple[list[Photo], Skipped]:
+    """Find the images of a training set or of a plain list of records."""
+    records = RecordFile(path)
+    photos: list[Photo] = []
+    skipped: Skipped = []
+    for index in image_records(records).tolist():
+        label = _label_or_error(records, index)
+        if isinstance(label, UserError):
+            skipped.append((f"{path}#{index}", str(label)))
+        else:
+            photos.append(Photo(path, str(label), label, index))
+    return photos, skipped
 
 
-def _csv_row(fields):
-    if len(fields) != 2 or not all(field.strip() for field in fields):
-        raise ValueError("a row is path,label")
-    return Photo(fields[0].strip(), fields[1].strip())
-
-
-def _lst_line(fields):
-    """A line 'aligned path label [box [landmarks]]' or, as im2rec writes it, 'number label path'."""
-    if len(fields) >= 3 and _is_number(fields[1]) and not _is_number(fields[-1]):
-        return Photo(fields[-1].strip(), _label(fields[1]))
-    if len(fields) < 3 or fields[0].strip() not in ("0", "1") or not fields[1].strip():
-        raise ValueError("a line is aligned (0 or 1), path, label, or im2rec's number, label, path, with tabs between")
-    numbers = tuple(float(number) for number in " ".join(fields[3:]).split())
-    if len(numbers) not in (0, 4, 14):
-        raise ValueError(f"{len(numbers)} numbers follow the label: 4 are a box, 14 a box and landmarks")
-    return Photo(
-        fields[1].strip(), _label(fields[2]), None, fields[0].strip() == "1", numbers[:4] or None, numbers[4:] or None
-    )
-
-
-def _label(text):
-    if not _is_number(text) or not float(text).is_integer() or float(text) < 0:
-        raise ValueError(f"the label '{text[:40]}' is no class number 0, 1, 2 ...")
-    return str(int(float(text)))
-
-
-def _is_number(text):
+def _label_or_error(records: RecordFile, index: int) -> int | UserError:
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return _class_of(records.read(index)[0], "it")
+    except UserError as error:
+        return error
 
 
-def _breaks_lists(path):
+def _image_or_error(source: Source, index: int) -> np.ndarray | UserError:
+    try:
+        return source.image(index)[0]
+    except UserError as error:
+        return error
+
+
+def _class_of(labels: np.ndarray, name: str) -> int:
+    """Return the class number in a record's labels; UserError: it is none."""
+    if not labels[0] >= 0 or labels[0] >= 2**24:
+        raise UserError(f"{name} has the label {labels[0]:g}, which is no class number")
+    return int(labels[0])
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(EXTENSIONS)
+
+
+def _breaks_lists(path: str) -> bool:
     return any(character in path for character in "\t\n\r")
-
-
-def _order(photos):
-    """Sorting key: people by number where all are numbers, else by name; their photos stay in the source's order."""
-    if all(photo.identity.isdigit() for photo in photos):
-        return lambda photo: int(photo.identity)
-    return lambda photo: photo.identity
-
-
-def _what_was_found(skipped):
-    return f"left out: {skipped[0][0]} ({skipped[0][1]}), {len(skipped)} in all" if skipped else "it is empty"

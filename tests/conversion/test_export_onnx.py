@@ -290,7 +290,7 @@ def others(tmp_path_factory):
             ["--model", "{others}/E,0", "--output", "a.onnx", "--image-size", "56,56"],
             "does not fit its symbol and --image-size 56,56: pre_fc1_weight is (32, 25088), not (32, 8192)",
         ),
-        (["--model", "{y1},0", "--output", "a.onnx", "--images", "nowhere"], "cannot read --images nowhere"),
+        (["--model", "{y1},0", "--output", "a.onnx", "--images", "nowhere"], "cannot open nowhere"),
         (["--model", "{y1},0", "--output", "{y1}-symbol.json/a.onnx"], "cannot write"),
         (["--model", "{others}/Z,0", "--output", "a.onnx"], "has no node fc1_output"),
         (["--model", "{y1},0"], "say what to write"),

@@ -89,7 +89,7 @@ def test_a_folder_of_people(folder, tmp_path, capsys):
 def test_every_source_gives_the_same_set(folder, tmp_path):
     run(folder, tmp_path / "folder")
     expected = content(tmp_path / "folder")
-    photos, _ = sources.find(str(folder))
+    photos, _ = sources.identity_photos(str(folder))
     names = list(PEOPLE)
     paths = [os.path.relpath(photo.path, folder) for photo in photos]
     labels = [names.index(photo.identity) for photo in photos]
@@ -114,7 +114,7 @@ def test_people_are_numbered_in_the_order_of_numbers_or_names(tmp_path):
     for people, expected in ((["10", "9", "2"], ["2", "9", "10"]), (["s10", "s9"], ["s10", "s9"])):
         lines = [f"{person}.png,{person}" for person in people]
         (tmp_path / "list.csv").write_text("\n".join(lines))
-        assert [photo.identity for photo in sources.find(str(tmp_path / "list.csv"))[0]] == expected
+        assert [photo.identity for photo in sources.identity_photos(str(tmp_path / "list.csv"))[0]] == expected
 
 
 def test_one_photo_each(tmp_path):
@@ -168,10 +168,10 @@ def test_every_malformed_photo_is_listed_with_its_reason(folder, tmp_path, capsy
     ann = folder / "ann"
     malformed = {
         "empty.jpg": (b"", "it is empty"),
-        "text.jpg": (b"no image at all", "damaged or no image"),
-        "cut.png": (whole[: len(whole) // 2], "damaged or no image"),
-        "cut.jpg": (picture(1, extension=".jpg")[:3000], "damaged or no image"),
-        "huge.png": (whole[:16] + b"\x7f\xff\xff\xff" * 2 + whole[24:], "decode"),
+        "text.jpg": (b"no image at all", "it is not an image"),
+        "cut.png": (whole[: len(whole) // 2], "it is a damaged image or one cut short"),
+        "cut.jpg": (picture(1, extension=".jpg")[:3000], "it is a damaged image or one cut short"),
+        "huge.png": (whole[:16] + b"\x7f\xff\xff\xff" * 2 + whole[24:], "it is not an image"),
         "notes.txt": (b"", "does not end in"),
         "tab\tname.png": (whole, "tab or a line break"),
     }
@@ -187,7 +187,7 @@ def test_every_malformed_photo_is_listed_with_its_reason(folder, tmp_path, capsy
     for name, (_, reason) in malformed.items():
         assert reason in found[name] or "damaged" in found[name], name
     assert found["pipe.png"] == found["link.png"] == "there is no such file"
-    assert found["loose.png"] == "it lies in no person's folder"
+    assert found["loose.png"] == "it is in no identity's folder"
     assert "10 skipped" in capsys.readouterr().out
     assert [len(images) for images in content(tmp_path / "set")] == list(PEOPLE.values())
 
@@ -218,7 +218,7 @@ def test_every_malformed_line_is_listed_with_its_reason(folder, tmp_path):
 
 def test_rows_of_a_csv(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"path,label\na.png,1\nb.png\n,2\nc.png,\nd.png,1,2\n\xff.png,3\n")
-    photos, left_out = sources.find(str(tmp_path / "a.csv"))
+    photos, left_out = sources.identity_photos(str(tmp_path / "a.csv"))
     assert [photo.identity for photo in photos] == ["1", "3"]
     assert [reason for _, reason in left_out] == ["a row is path,label"] * 4
 
@@ -228,10 +228,10 @@ def test_what_the_user_can_mend(folder, tmp_path, capsys):
     common = ("--output", output, "--aligned", "--workers", 1)
     os.mkdir(tmp_path / "nobody")
     for argv, words in {
-        (tmp_path / "none",): "does not exist",
-        (folder / "ann" / "ann_0000.png",): "only folders and",
+        (tmp_path / "none",): "cannot open",
+        (folder / "ann" / "ann_0000.png",): "only folders, lists",
         (tmp_path / "nobody",): "it is empty",
-        (folder / "ann",): "it lies in no person's folder",
+        (folder / "ann",): "it is in no identity's folder",
         (folder, "--image-size", "112"): "--image-size 112:",
         (folder, "--quality", 101): "--quality 101",
         (folder, "--min-face", 11): "--min-face 11",
@@ -281,7 +281,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder, tmp_path, monkeypatch):
 
 
 def test_other_photos_or_options_start_anew(folder, tmp_path, capsys):
-    photos, _ = sources.find(str(folder))
+    photos, _ = sources.identity_photos(str(folder))
     for settings in (prepare.Settings(aligned=True), prepare.Settings(aligned=True, png=True)):
         faces = spool.Spool(str(tmp_path / "partial"), photos, settings)
         faces.fill(1)

@@ -17,7 +17,8 @@ from insightface_mx.deploy.face_model import FaceModel
 from insightface_mx.eval import verification
 from insightface_mx.formats.rec_writer import write_training_set
 from insightface_mx.formats.verification_set import write_bin
-from insightface_mx.photos import images, inputs
+from insightface_mx.photos import decode, sources
+from insightface_mx.photos.decode import decode_photo, network_input
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 COUNT = 10
@@ -55,7 +56,7 @@ def run(work, source, output, *more):
 
 
 def expected_features(work, flip=False):
-    faces = np.stack([inputs.network_input(images.decode(face(number), "")) for number in range(COUNT)])
+    faces = np.stack([network_input(decode_photo(face(number), "")) for number in range(COUNT)])
     rows = small_network.plain_mxnet(f"{work}/net,1", faces)
     if flip:
         rows = rows + small_network.plain_mxnet(f"{work}/net,1", faces[:, :, :, ::-1])
@@ -147,7 +148,7 @@ def test_all_faces(work, tmp_path):
 def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
     monkeypatch.setattr(embed, "CHUNK", 4)
     reads = []
-    read = images.decode
+    read = decode.decode_photo
 
     def stopping(content, name):
         reads.append(name)
@@ -155,7 +156,7 @@ def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return read(content, name)
 
-    monkeypatch.setattr(images, "decode", stopping)
+    monkeypatch.setattr(sources, "decode_photo", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")
     assert os.listdir(tmp_path) == ["a.npz.part"]
@@ -217,7 +218,7 @@ def test_no_faces_at_all(work, tmp_path, capsys):
 
 def test_settings_follow_the_network(work):
     args = SimpleNamespace(model=f"{work}/net,1", output="a", batch_size=1, gpu=0, flip=False)
-    source = inputs.open_source(str(work / "aligned"))
+    source = sources.open_source(str(work / "aligned"))
     before = embed.settings(args, source)
     args.batch_size, args.output = 2, "b"
     assert embed.settings(args, source) == before

@@ -15,7 +15,7 @@ from insightface_mx.deploy import benchmark, export_onnx, quantize
 from insightface_mx.embedding import backends
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.verification_set import write_bin
-from insightface_mx.photos import inputs
+from insightface_mx.photos import sources
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 IMAGES = np.random.RandomState(6).randint(0, 256, (5, 3, 112, 112)).astype(np.uint8)
@@ -218,7 +218,7 @@ def test_int8(model, faces, tmp_path, capsys, expected):
         in said.out
     )
     assert "WARNING" not in said.err
-    images = inputs.aligned_images(f"{faces}/pairs.bin", (112, 112), 24)
+    images = sources.aligned_images(f"{faces}/pairs.bin", (112, 112), 24)
     reference = small_network.plain_mxnet(model, images)
     for name in ("openvino", "onnxruntime"):
         found = backends.load(path, name=name).embed(images)
