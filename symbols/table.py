@@ -5,12 +5,12 @@ python table.py r50 y1-GDC-128        these only, each written NETWORK[-HEAD[-EM
 """
 
 import argparse
-import json
 import math
 import re
 import sys
 
 from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.engine.symbol_graph import SymbolGraph, infer_shapes
 from insightface_mx.symbols import NAMES, get_symbol
 
 INPUT = (1, 3, 112, 112)
@@ -52,16 +52,12 @@ def count_moving_averages(symbol):
 
 def count_flops(symbol):
     """Count a network's multiplications and additions on one 112x112 image, as the command's help defines them."""
-    internals = symbol.get_internals()
-    _, sizes, _ = internals.infer_shape(data=INPUT)
-    sizes = dict(zip(internals.list_outputs(), sizes))
-    nodes = json.loads(symbol.tojson())["nodes"]
+    shapes = infer_shapes(symbol, {"data": INPUT})
     total = 0
-    for node in nodes:
-        if node["op"] in ("Convolution", "FullyConnected"):
-            _, (weight, *_), *bias = node["inputs"]
-            products = math.prod(sizes[nodes[weight]["name"]][1:])
-            total += math.prod(sizes[f"{node['name']}_output"]) * (2 * products - 1 + len(bias))
+    for node in SymbolGraph(symbol).nodes_of("Convolution", "FullyConnected"):
+        _, weight, *bias = node.inputs
+        products = math.prod(shapes[weight.name][1:])
+        total += math.prod(shapes[node.output.name]) * (2 * products - 1 + len(bias))
     return total
 
 

@@ -8,12 +8,12 @@ and optimizers read.
 from __future__ import annotations
 
 import logging
-from typing import Callable
+from typing import Callable, Mapping
 
 from insightface_mx.base.compat import Context, Params, Symbol, mx
 from insightface_mx.engine.concat_rewrite import plan_concats
 from insightface_mx.engine.prelu_rewrite import plan_for_inference, plan_for_training
-from insightface_mx.engine.symbol_graph import Shapes, SymbolGraph, infer_shapes
+from insightface_mx.engine.symbol_graph import Shape, SymbolGraph, infer_shapes
 
 
 class OnceLog:
@@ -36,7 +36,7 @@ once_log = OnceLog()  # of this process
 def rewrite(
     symbol: Symbol,
     contexts: list[Context] | None = None,
-    shapes: Shapes | None = None,
+    shapes: Mapping[str, Shape] | None = None,
     kind: str | None = None,
     log: Callable[[str], None] = once_log,
 ) -> Symbol:
@@ -69,7 +69,7 @@ def rewrite_for_inference(
     symbol: Symbol,
     params: Params,
     contexts: list[Context] | None,
-    shapes: Shapes,
+    shapes: Mapping[str, Shape],
     log: Callable[[str], None] = once_log,
 ) -> tuple[Symbol, Params]:
     """Return an equal symbol with the PReLUs that are fastest in inference, and its parameters.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, Tuple
+from typing import Dict, Iterable, Mapping, Tuple
 
 from insightface_mx.base.compat import Symbol, mx
 
@@ -144,7 +144,7 @@ class SymbolGraph:
         return [Output(self.nodes[node], *rest) for node, *rest in references]
 
 
-def infer_shapes(symbol: Symbol, inputs: Shapes) -> Shapes:
+def infer_shapes(symbol: Symbol, inputs: Mapping[str, Shape]) -> Shapes:
     """Return the shapes of all outputs and variables of a symbol, by `Output.name`.
 
     Args:

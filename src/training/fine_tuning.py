@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import logging
 from typing import Callable, Collection, Dict, Tuple
 
-from insightface_mx.base.compat import Params, Symbol, mx
+from insightface_mx.base.compat import Params, Symbol
 from insightface_mx.base.errors import UserError
+from insightface_mx.engine.symbol_graph import SymbolGraph
 from insightface_mx.formats import checkpoint
 
 Shape = Tuple[int, ...]
@@ -142,8 +142,9 @@ def freeze(symbol: Symbol, patterns: str, inputs: Collection[str]) -> tuple[Symb
 
 def _with_fixed_averages(symbol: Symbol, frozen: set[str]) -> Symbol:
     """Let the batch norms whose gamma is frozen normalize with their moving averages."""
-    graph = json.loads(symbol.tojson())
-    for node in graph["nodes"]:
-        if node["op"] == "BatchNorm" and graph["nodes"][node["inputs"][1][0]]["name"] in frozen:
-            node["attrs"]["use_global_stats"] = "True"
-    return mx.sym.load_json(json.dumps(graph))
+    graph = SymbolGraph(symbol)
+    for norm in graph.nodes_of("BatchNorm"):
+        _, gamma, *_ = norm.inputs
+        if gamma.name in frozen:
+            norm.attrs["use_global_stats"] = "True"
+    return graph.to_symbol()

@@ -8,7 +8,6 @@ memory that oneDNN adds is estimated. Tests on verification sets, which have a M
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import re
 from pathlib import Path
@@ -21,6 +20,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.base.memory import resident_bytes
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite
+from insightface_mx.engine.symbol_graph import SymbolGraph
 from insightface_mx.training.fine_tuning import freeze
 
 Shapes = Mapping[str, Tuple[int, ...]]  # input name -> shape
@@ -167,9 +167,9 @@ class MemoryEstimate:
 
 def _fraction_outside_onednn(symbol: Symbol) -> float:
     """Return the fraction of activations that are computed outside oneDNN."""
-    operators = [node["op"] for node in json.loads(symbol.tojson())["nodes"]]
-    outside = sum(map(operators.count, _NOT_ONEDNN))
-    return outside / max(1, outside + operators.count("Activation"))
+    graph = SymbolGraph(symbol)
+    outside = len(graph.nodes_of(*_NOT_ONEDNN))
+    return outside / max(1, outside + len(graph.nodes_of("Activation")))
 
 
 def planned_bytes(executor: MXNet) -> int:
