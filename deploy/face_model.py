@@ -14,6 +14,8 @@ from insightface_mx import alignment
 from insightface_mx.base.errors import UserError
 from insightface_mx.detection.detector import MtcnnDetector
 from insightface_mx.embedding import backends
+from insightface_mx.engine.denormals import flush_in_threads
+from insightface_mx.engine.devices import get_contexts
 from insightface_mx.eval import roc
 from insightface_mx.photos import decode
 from insightface_mx.photos.decode import fit, network_input
@@ -108,6 +110,10 @@ class FaceModel:
         """The gender-age network's Backend."""
         return self._once("ga_model", self._make_gender_age)
 
+    @property
+    def _device(self):
+        return f"gpu-or-cpu:{self.args.gpu}" if self.args.gpu >= 0 else "cpu"
+
     def _once(self, name, make):
         if name not in self._loaded:
             self._loaded[name] = make(name)
@@ -116,14 +122,16 @@ class FaceModel:
     def _make_detector(self, _):
         if self.args.det not in DETECTION:
             raise UserError(f"det is 0, the whole detector, or 1, its last networks, not {self.args.det}")
-        folder, ctx = self.args.detector or None, backends.context(self.args.gpu)
-        return MtcnnDetector(folder, threshold=DETECTION[self.args.det], accurate_landmark=bool(folder), ctx=ctx)
+        folder, contexts = self.args.detector or None, get_contexts(self._device)
+        flush_in_threads(contexts)
+        threshold = DETECTION[self.args.det]
+        return MtcnnDetector(folder, threshold=threshold, accurate_landmark=bool(folder), ctx=contexts[0])
 
     def _make_backend(self, option):
         model = getattr(self.args, option)
         if not model:
             raise UserError(f"no network: give {option} as PREFIX,EPOCH or FILE.onnx")
-        return backends.load(model, self.image_size, self.args.backend, self.args.gpu)
+        return backends.load(model, self.image_size, self.args.backend, self._device)
 
     def _make_gender_age(self, option):
         backend = self._make_backend(option)

@@ -14,10 +14,10 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError, exit_on_user_error
 from insightface_mx.cli import types
-from insightface_mx.engine import denormals
+from insightface_mx.engine.denormals import flush_in_threads
+from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.network import BATCH_SIZE, load_model
 from insightface_mx.eval import roc
 from insightface_mx.eval.bad_cases import write_sheet, wrong_pairs
@@ -37,13 +37,16 @@ def verify(args):
     with writing(folder):
         os.makedirs(folder, exist_ok=True)
     use = (print_result, write_bad_cases, write_embeddings)[args.mode]
-    context = find_context(args.gpu)
+    contexts = get_contexts(f"gpu-or-cpu:{args.gpu}" if args.gpu >= 0 else "cpu")
+    flush_in_threads(contexts)
+    if contexts[0].device_type == "cpu":
+        note("on the CPU" if args.gpu < 0 else f"no GPU {args.gpu}: on the CPU")
     for name, path in sets:
         data_set = load_bin(path, image_size)
         accuracies = []
         for epoch in epochs:
             note(f"{checkpoint.params_path(prefix, epoch)} on {path}")
-            model = load_model(prefix, epoch, [context], args.batch_size, image_size)
+            model = load_model(prefix, epoch, contexts, args.batch_size, image_size)
             result = test(data_set, model, args.batch_size, args.nfolds)
             accuracies.append(result[2])
             use(name, os.path.join(folder, f"{name}-{epoch:04d}"), data_set, result, args.nfolds)
@@ -124,15 +127,6 @@ def parse_span(text):
     if not re.fullmatch(r"\d+,\d+", text):
         raise UserError(f"--max {text}: write a,b, for example 0,3 for the three newest")
     return [int(number) for number in text.split(",")]
-
-
-def find_context(gpu):
-    """The device of --gpu, the processor where there is none."""
-    if 0 <= gpu < mx.context.num_gpus():
-        return mx.gpu(gpu)
-    note("on the CPU" if gpu < 0 else f"no GPU {gpu}: on the CPU")
-    denormals.flush_in_threads([mx.cpu()])
-    return mx.cpu()
 
 
 def say(line):

@@ -16,7 +16,8 @@ import numpy as np
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.engine import denormals
+from insightface_mx.engine.denormals import flush_in_threads
+from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.network import BATCH_SIZE, load_model
 from insightface_mx.formats import atomic, cache, checkpoint
 
@@ -58,17 +59,19 @@ class Unfit(UserError):
     """A backend cannot run a network, or computes something else."""
 
 
-def load(model, image_size=(112, 112), name="auto", gpu=-1):
+def load(model, image_size=(112, 112), name="auto", device="cpu"):
     """The Backend for a checkpoint 'PREFIX,EPOCH', or for an ONNX file that export_onnx.py or quantize.py wrote.
 
     image_size: (height, width) in pixels. name: one of CHOICES; 'auto' is MXNet on a GPU, and on the CPU the fastest
-    backend that is installed and agrees with the reference; a warning says why one was passed over. gpu: a GPU's
-    number; -1, or no such GPU: the CPU. UserError: a file that is missing, damaged or does not fit; a package that is
+    backend that is installed and agrees with the reference; a warning says why one was passed over. device: as
+    `devices.get_contexts` takes it. UserError: a file that is missing, damaged or does not fit; a package that is
     not installed; Unfit: a backend that was chosen disagrees with the reference.
     """
     make = _of_file if model.endswith(".onnx") else _of_checkpoint
-    candidates = _candidates(name, model, context(gpu))
-    return _first_fit([functools.partial(make, candidate, model, image_size, gpu) for candidate in candidates])
+    contexts = get_contexts(device)
+    flush_in_threads(contexts)
+    candidates = _candidates(name, model, contexts)
+    return _first_fit([functools.partial(make, candidate, model, image_size, contexts) for candidate in candidates])
 
 
 def installed(name):
@@ -76,26 +79,18 @@ def installed(name):
     return all(importlib.util.find_spec(package) for package in PACKAGES[name])
 
 
-def context(gpu):
-    """MXNet's context for a GPU's number; where there is no such GPU the CPU, with denormal numbers flushed."""
-    if 0 <= gpu < mx.context.num_gpus():
-        return mx.gpu(gpu)
-    denormals.flush_in_threads([mx.cpu()])
-    return mx.cpu()
-
-
 def onnx_backend(name, path, image_size):
     """The Backend called `name` for an ONNX file, unproven. Unfit: it cannot run the file."""
     return Backend(name, _RUNNERS[name](path), image_size)
 
 
-def _candidates(name, model, ctx):
+def _candidates(name, model, contexts):
     if name not in CHOICES:
         raise UserError(f"backend {name} is not known: choose one of {', '.join(CHOICES)}")
     is_file = model.endswith(".onnx")
     if is_file and name == "mxnet":
         raise UserError(f"MXNet does not run {model}: choose another backend, or make it a checkpoint (import_onnx.py)")
-    if name == "auto" and ctx.device_type == "gpu" and not is_file:
+    if name == "auto" and contexts[0].device_type == "gpu" and not is_file:
         return ["mxnet"]
     wanted = [name] if name != "auto" else [key for key in PACKAGES if not is_file or key != "mxnet"]
     found = [key for key in wanted if installed(key)]
@@ -116,14 +111,14 @@ def _first_fit(makers):
     return _first_fit(others)
 
 
-def _of_checkpoint(name, model, image_size, gpu):
+def _of_checkpoint(name, model, image_size, contexts):
     if name == "mxnet":
-        return Backend(name, _mxnet(model, image_size, context(gpu)), image_size)
+        return Backend(name, _mxnet(model, image_size, contexts), image_size)
     path, expected = _exported(model, image_size)
     return _proven(onnx_backend(name, path, image_size), expected)
 
 
-def _of_file(name, path, image_size, gpu):
+def _of_file(name, path, image_size, contexts):
     """A backend for an ONNX file, proven against ONNX Runtime. Only files with a known scaling of pixels are taken."""
     from insightface_mx.conversion import file as onnx_file
     from insightface_mx.conversion import proof as onnx_check
@@ -185,8 +180,8 @@ def _cache_path(model, image_size):
         raise Unfit(f"{error}: set XDG_CACHE_HOME to a folder for the ONNX file") from error
 
 
-def _mxnet(model, image_size, ctx):
-    bound = load_model(*checkpoint.parse(model), [ctx], 1, image_size)
+def _mxnet(model, image_size, contexts):
+    bound = load_model(*checkpoint.parse(model), contexts, 1, image_size)
 
     def run(images):
         bound.forward(mx.io.DataBatch([mx.nd.array(images)]), is_train=False)  # binds anew for other batches
