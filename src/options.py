@@ -9,11 +9,13 @@ import argparse
 import dataclasses
 from typing import Optional, Type, TypeVar, get_type_hints
 
+from insightface_mx.cli.config import ConfigParser
 from insightface_mx.cli.device import add_device_options
 from insightface_mx.cli.fields import add_options, option, read_options
 from insightface_mx.cli.main import make_parser
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.training.options import OptimiserOptions, RunOptions
+from insightface_mx.training.presets import PRESETS
 
 DEFAULT_BATCH = 128  # images a device, for --per-batch-size 0
 
@@ -174,7 +176,8 @@ def parser(cls: Type[All], description: Optional[str], example: str) -> argparse
         description: What the command does.
         example: Command lines for the end of --help.
     """
-    result = make_parser(description, example)
+    presets = PRESETS if cls is SoftmaxOptions else {}
+    result = make_parser(description, example, ConfigParser, options=cls, presets=presets)
     for name, group in get_type_hints(cls).items():
         add_options(result, TITLES[name], group)
     add_device_options(result)

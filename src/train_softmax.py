@@ -27,7 +27,7 @@ from insightface_mx.training.nan_guard import NanGuard
 from insightface_mx.training.progress import Progress
 from insightface_mx.training.resume_check import agreed_facts
 from insightface_mx.training.run import Epochs, Run, find_saved
-from insightface_mx.training.schedule import warn_of_unusual_rate
+from insightface_mx.training.schedule import learning_rate, warn_of_unusual_rate
 
 
 def train(args):
@@ -37,7 +37,7 @@ def train(args):
     flush_in_threads(contexts)
     batch_size = (args.per_batch_size or 128) * len(contexts)
     classes = read_property(args.data_dir).num_classes
-    warn_of_unusual_rate(args.lr, batch_size, bool(args.pretrained))
+    warn_of_unusual_rate(learning_rate(args, batch_size), batch_size, bool(args.pretrained))
     saved = find_saved(args)
     set_seed(args)
 

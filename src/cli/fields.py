@@ -1,4 +1,4 @@
-"""Options as frozen dataclasses: a field is an option with its type, default, help and effect on --resume.
+"""Declare options as frozen dataclasses: a field is an option with its type, default, help and effect on --resume.
 
     @dataclasses.dataclass(frozen=True)
     class LossOptions:
@@ -8,7 +8,7 @@
     add_options(parser, "loss", LossOptions)
     loss = read_options(parser.parse_args(argv), LossOptions)
 
-A field that a parser lacks fails when the options are read, in every test that runs the command.
+A field without an option in the parser is an error as soon as the options are read, in every test of the command.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def option(
     """Declare a field of an options dataclass.
 
     Args:
-        default: The value where the command line does not give the option.
+        default: The value if the command line does not give the option.
         help: One line for --help, with the unit.
-        parse: Turns text into the value; None: the field's type does.
-        choices: The values that there are.
-        metavar: What --help calls the value.
+        parse: Function from text to the value; None: the field's type.
+        choices: The allowed values.
+        metavar: The name of the value in --help.
         may_change: Whether a resumed run may have another value than the saved run.
-        own_parser: Whether something else adds the option to the parser, `add_device_options` for example.
+        own_parser: Whether another function adds the option to the parser, `add_device_options` for example.
         argparse_settings: Further arguments of `add_argument`.
     """
     settings = {
@@ -59,14 +59,19 @@ def add_options(parser: argparse.ArgumentParser, title: str, *classes: type[Any]
     group = parser.add_argument_group(title)
     for cls in classes:
         kinds = get_type_hints(cls)
-        for field in (field for field in dataclasses.fields(cls) if not field.metadata["own_parser"]):
-            group.add_argument(
-                f"--{field.name.replace('_', '-')}", default=field.default, **_settings(field, kinds[field.name])
-            )
+        for field in dataclasses.fields(cls):
+            if not field.metadata["own_parser"]:
+                settings = _argparse_settings(field, kinds[field.name])
+                group.add_argument(option_name(field.name), default=field.default, **settings)
 
 
-def _settings(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
-    """Arguments of `add_argument` for a field of type `kind`."""
+def option_name(field: str) -> str:
+    """Return the option of a field: '--lr-steps' for 'lr_steps'."""
+    return f"--{field.replace('_', '-')}"
+
+
+def _argparse_settings(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
+    """Return the arguments of `add_argument` for a field of type `kind`."""
     declared = field.metadata
     settings = {"help": declared["help"], **declared["argparse"]}
     if kind is bool:
@@ -76,8 +81,30 @@ def _settings(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
     return settings
 
 
+def parse_value(field: dataclasses.Field[Any], kind: Any, text: str) -> Any:
+    """Parse the text of an option as the command line does.
+
+    Args:
+        field: The option.
+        kind: Its type.
+        text: The text.
+
+    Raises:
+        ArgumentTypeError: It is not a value of this option; the message says what is wrong.
+    """
+    parse = field.metadata["parse"] or kind
+    try:
+        value = parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of type {parse.__name__}") from None
+    choices = field.metadata["choices"]
+    if choices is not None and value not in choices:
+        raise argparse.ArgumentTypeError(f"'{text}' is not one of {', '.join(map(str, choices))}")
+    return value
+
+
 def read_options(args: argparse.Namespace, cls: type[Options]) -> Options:
-    """Make an options dataclass from a parsed command line. Raises AttributeError where the parser lacks a field."""
+    """Make an options dataclass from a parsed command line. Raises AttributeError if the parser lacks a field."""
     return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
 

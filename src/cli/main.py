@@ -1,19 +1,20 @@
-"""The frame that every command runs in: its parser, and how it ends."""
+"""Give every command the same frame: its parser, and how it ends."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import sys
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence, TypeVar
 
 from insightface_mx.base import __version__
 from insightface_mx.base.errors import UserError
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
+Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
 
-class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of the description and of the example, and shows defaults that are values."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -23,21 +24,28 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
         return super()._get_help_string(action)
 
 
-def make_parser(description: str | None, example: str, **settings: Any) -> argparse.ArgumentParser:
+Help = _HelpFormatter  # until no command makes its parser itself
+
+
+def make_parser(
+    description: str | None,
+    example: str,
+    kind: Callable[..., Parser] = argparse.ArgumentParser,  # type: ignore[assignment]
+    **settings: Any,
+) -> Parser:
     """Make the parser of a command.
 
     Args:
         description: What the command does; the docstring of its module.
         example: Command lines to show at the end of --help, one or more lines.
-        settings: Further arguments of ArgumentParser.
+        kind: ArgumentParser or a subclass.
+        settings: Further arguments of `kind`.
 
     Returns:
         A parser that knows --help and --version.
     """
     lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
-    parser = argparse.ArgumentParser(
-        description=description, epilog=f"example:\n{lines}", formatter_class=Help, **settings
-    )
+    parser = kind(description=description, epilog=f"example:\n{lines}", formatter_class=_HelpFormatter, **settings)
     parser.add_argument("--version", action="version", version=f"insightface-mx {__version__}")
     return parser
 
@@ -50,17 +58,16 @@ def run_command(
     """Parse the command line and run the command.
 
     Args:
-        run: Does the work; gets the parsed options and returns the exit status, None for 0.
+        run: Function from the parsed options to the exit status, None for 0; it does the work.
         parser: The command's parser, as `make_parser` makes it.
-        argv: Words of the command line; None: those that the process was started with.
+        argv: Words of the command line; None: those of this process.
 
     Raises:
-        SystemExit: With the command's status where that is not 0; with status 2 for a UserError, whose message is
-            printed on standard error without a traceback; with status 130 for Ctrl-C.
+        SystemExit: With the command's status if it is not 0; with status 2 for a UserError, whose message is printed
+            on standard error without a traceback; with status 130 for Ctrl-C.
     """
-    args = parser.parse_args(argv)
     with command_errors():
-        status = run(args)
+        status = run(parser.parse_args(argv))
     if status:
         raise SystemExit(status)
 

@@ -23,8 +23,8 @@ from insightface_mx.training.progress import start_logging
 
 def run_command(train, parser, argv):
     """Run train(options), which returns the signal that ended it early or None; status 2 for what the user can mend."""
-    args = parser.parse_args(argv)
     with exit_on_user_error():
+        args = parser.parse_args(argv)
         check_run_options(args)
         start_logging(args.prefix)
         signal = train(args)
@@ -108,10 +108,13 @@ def build_model(symbol, args, contexts, data, saved, label_shapes=None, state_na
 def build_optimizer(symbol, args, batch_size, contexts):
     """SGD as in the original: decay on every parameter, and the multipliers that the symbol's variables carry."""
     steps = schedule.lr_steps(args.lr_steps, batch_size, schedule.default_steps(args.loss_type))
+    lr = schedule.learning_rate(args, batch_size)
+    if args.lr_batch:
+        logging.info("learning rate %g: --lr %g x %d images / --lr-batch %d", lr, args.lr, batch_size, args.lr_batch)
     on_cpu = contexts[0].device_type == "cpu"
     optimizer = (SGD if on_cpu else mx.optimizer.SGD)(
-        learning_rate=args.lr,
-        lr_scheduler=schedule.scheduler(args, args.lr, steps),
+        learning_rate=lr,
+        lr_scheduler=schedule.scheduler(args, lr, steps),
         momentum=args.mom,
         wd=args.wd,
         rescale_grad=1.0 / len(contexts),  # the loss's gradient is a mean over each device's batch

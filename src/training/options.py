@@ -18,6 +18,12 @@ class OptimiserOptions:
     """SGD with momentum, and its learning rate over the run."""
 
     lr: float = option(0.1, "learning rate at the start")
+    lr_batch: int = option(
+        0,
+        "total batch that --lr is meant for: the rate is lr x total batch / N (0: --lr as it is)",
+        parse=not_negative(int),
+        metavar="N",
+    )
     lr_steps: str = option(
         "",
         "batch numbers, separated by commas, after which the learning rate is divided by 10 (default: "

@@ -15,6 +15,16 @@ USUAL_RATE, USUAL_BATCH = 0.1, 512
 _FAR = 10
 
 
+def learning_rate(options: OptimiserOptions, batch_size: int) -> float:
+    """Return the learning rate after the warm-up: --lr, scaled by batch_size / --lr-batch if that is given.
+
+    Args:
+        options: The rate, and the batch that it is meant for.
+        batch_size: Images a batch, over all devices.
+    """
+    return options.lr * batch_size / options.lr_batch if options.lr_batch else options.lr
+
+
 def lr_steps(text: str, batch_size: int, default: Sequence[int]) -> list[int]:
     """Return the batch numbers after which the learning rate falls.
 
