@@ -27,8 +27,8 @@ from insightface_mx.base.compat import cpu_count, mx
 from insightface_mx.base.errors import UserError, exit_on_user_error
 from insightface_mx.base.memory import peak_bytes
 from insightface_mx.cli import types
+from insightface_mx.conversion import export, quantize
 from insightface_mx.conversion import proof as onnx_check
-from insightface_mx.deploy import export_onnx, quantize
 from insightface_mx.embedding import backends
 from insightface_mx.formats import checkpoint
 
@@ -68,7 +68,7 @@ def _runner(backend, model, image_size):
         return backends.load(model, image_size, backend).embed
     if backend != "plain":
         return backends.onnx_backend(backend, model, image_size).embed
-    network, bound = export_onnx.load_network(model, image_size), {}
+    network, bound = export.load_network(model, image_size), {}
 
     def run(images):
         if images.shape not in bound:
@@ -131,8 +131,8 @@ def _models(network, folder, image_size, is_checkpoint):
     model = network if is_checkpoint else f"{prefix},0"
     files = {int8: os.path.join(folder, f"{int8}.onnx") for int8 in (False, True)}
     images = onnx_check.make_images(image_size)
-    export_onnx.export(export_onnx.load_network(model, image_size), files[False], image_size, images, fold_norms=True)
-    if quantize.installed():
+    export.export(export.load_network(model, image_size), files[False], image_size, images, fold_norms=True)
+    if quantize.is_installed():
         quantize.quantize(files[False], files[True], images)
     return model, files
 
@@ -143,7 +143,7 @@ def _print_rows(network, models, settings, progress):
     for name, (backend, int8) in ROWS.items():
         progress.update()
         missing = backend in backends.PACKAGES and not backends.installed(backend)
-        if missing or (int8 and not quantize.installed()):
+        if missing or (int8 and not quantize.is_installed()):
             say(f"| {network} | {name} | not installed |")
             continue
         model = checkpoint_name if backend in ("plain", "mxnet") else files[int8]

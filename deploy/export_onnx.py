@@ -1,45 +1,56 @@
 """Write a checkpoint of any network here as an ONNX file, and prove that it computes the same.
 
-python export_onnx.py --model ../model/r50,1 --output r50.onnx
-python export_onnx.py --model ../model/r50,1 --output r50.onnx --fold-norms --images ../demo/data/orl.bin
-python export_onnx.py --model ../model/r50,1 --torch r50.pth
-
-The file takes RGB images of 0..255, N x 3 x height x width, under the name "data" and gives the embedding, not scaled
-to unit length; insightface's ArcFaceONNX recognises it as such. Before it gets its name the file is run in ONNX
-Runtime, beside MXNet, on noise, drawn faces and, with --images, real ones, one by one and three at a time. Where the
-largest difference exceeds 1e-4 of the largest value, or a cosine falls under 0.99999, no file is left.
+The file takes RGB images of 0..255, N x 3 x height x width, under the name "data" and returns the embedding, not scaled
+to unit length; insightface's ArcFaceONNX recognises it as such. Before the file gets its name, ONNX Runtime and MXNet
+both run it on noise, drawn faces and, with --images, real ones, one by one and three at a time. If the largest
+difference exceeds 1e-4 of the largest value, or a cosine falls below 0.99999, no file is left.
 
 --torch writes the state dict of arcface_torch's iresnet instead (r18, r34, r50 or r100 with the default versions).
 """
 
+from __future__ import annotations
+
 import argparse
-import logging
+from typing import Sequence
 
-from tqdm import tqdm
-
-from insightface_mx.base.errors import exit_on_user_error
+from insightface_mx.base.errors import UserError
 from insightface_mx.cli import types
-from insightface_mx.conversion import export, iresnet
-from insightface_mx.conversion import proof as onnx_check
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import say, start_logging
+
+EXAMPLE = """
+python export_onnx.py --model ../model/r50,1 --output r50.onnx
+python export_onnx.py --model ../model/r50,1 --output r50.onnx --fold-norms --images ../demo/data/orl.bin
+python export_onnx.py --model ../model/r50,1 --torch r50.pth
+"""
 
 
-def run(args):
-    """Export as the options say, and tell what the comparison found."""
-    image_size = args.image_size
-    network = export.load_network(args.model, image_size, args.head)
-    images = onnx_check.make_images(image_size, args.images)
+def run(args: argparse.Namespace) -> None:
+    """Export the checkpoint and print the difference from MXNet."""
+    if not (args.output or args.torch):
+        raise UserError("give a file to write: --output FILE.onnx or --torch FILE.pth")
+    start_logging(to_stderr=True)
+    from insightface_mx.conversion import export, iresnet
+    from insightface_mx.conversion.file import require_onnx
+    from insightface_mx.conversion.proof import make_images
+    from insightface_mx.formats.atomic import atomic_path, report_write_errors
+
     if args.output:
-        difference = export.export(network, args.output, image_size, images, args.fold_norms)
-        tqdm.write(f"{args.output}: {len(images)} images one by one and in threes, beside MXNet: {difference}")
+        require_onnx()
+    network = export.load_network(args.model, args.image_size, args.head)
+    images = make_images(args.image_size, args.images)
+    if args.output:
+        difference = export.export(network, args.output, args.image_size, images, args.fold_norms)
+        say(f"{args.output}: {len(images)} images one by one and in threes, compared with MXNet: {difference}")
     if args.torch:
-        with export.writing(args.torch) as temporary:
-            difference = iresnet.export(*network, temporary, images)
-        tqdm.write(f"{args.torch}: {len(images)} images in PyTorch, beside MXNet: {difference}")
+        with report_write_errors(args.torch), atomic_path(args.torch) as temporary:
+            difference = iresnet.export(network.symbol, network.params, temporary, images)
+        say(f"{args.torch}: {len(images)} images in PyTorch, compared with MXNet: {difference}")
 
 
-def parser():
-    """The command's options."""
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    result = make_parser(__doc__, EXAMPLE)
     add = result.add_argument
     add("--model", required=True, metavar="PREFIX,EPOCH", help="the checkpoint, for example ../model/r50,1")
     add("--output", metavar="FILE.onnx", help="the ONNX file to write")
@@ -50,22 +61,16 @@ def parser():
         metavar="H,W",
         help="the network's input, pixels (default: %(default)s)",
     )
-    add("--fold-norms", action="store_true", help="let layers take in the batch norms beside them, for speed")
-    add("--head", action="store_true", help="a second output: cosines with the class weights (not for ArcFaceONNX)")
-    add("--images", metavar="FOLDER|FILE.bin", help="up to 30 real faces to compare on, beside the made ones")
+    add("--fold-norms", action="store_true", help="fold batch norms into the layers next to them, for speed")
+    add("--head", action="store_true", help="with class cosines: a second output for classes (not for ArcFaceONNX)")
+    add("--images", metavar="FOLDER|FILE.bin", help="up to 30 real faces to compare on, besides the synthetic images")
     add("--torch", metavar="FILE.pth", help="also write arcface_torch's state dict (needs PyTorch)")
     return result
 
 
-def main(argv=None):
-    """Run the command; exit status 2 with a message for what the user can mend."""
-    command = parser()
-    args = command.parse_args(argv)
-    if not (args.output or args.torch):
-        command.error("say what to write: --output FILE.onnx or --torch FILE.pth")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with exit_on_user_error():
-        run(args)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; argv: words of the command line, None for those of the process."""
+    run_command(run, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -1,80 +1,88 @@
-"""Write a checkpoint as ONNX, and prove that it computes the same."""
+"""Write a checkpoint as an ONNX file, and prove that it computes the same."""
 
-import contextlib
-import os
-from typing import Dict, NamedTuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.conversion import file as onnx_file
-from insightface_mx.conversion import fold_norms as onnx_layers
-from insightface_mx.conversion import proof as onnx_check
-from insightface_mx.conversion.graph import from_symbol
+from insightface_mx.cli.types import Size
+from insightface_mx.conversion import file
+from insightface_mx.conversion.fold_norms import fold_norms as folded
+from insightface_mx.conversion.graph import Constants
+from insightface_mx.conversion.operators import L2_SMALL, from_symbol
+from insightface_mx.conversion.proof import Difference, check_equal, onnx_runner
 from insightface_mx.engine import denormals
 from insightface_mx.engine.network import check_fit, embedding_of
-from insightface_mx.formats import atomic, checkpoint
+from insightface_mx.formats import checkpoint
+from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
-COSINE = "cosine"  # the output of --head
+CLASS_WEIGHTS = "fc7_weight"
 
 
 class Network(NamedTuple):
     """An embedding symbol and its parameters, name -> float32 array, arguments and auxiliary states."""
 
-    symbol: mx.sym.Symbol
-    params: Dict[str, np.ndarray]
+    symbol: Symbol
+    params: Constants
 
 
-def load_network(model, image_size, head=False):
-    """Read checkpoint 'PREFIX,EPOCH' without its denormal numbers; with `head`, the cosines are a second output.
+def load_network(model: str, image_size: Size, with_cosines: bool = False) -> Network:
+    """Read a checkpoint without its denormal numbers.
 
-    UserError: a file that is missing, damaged, of no face recognition network or does not fit images of image_size
-    (height, width), or one without class weights.
+    Args:
+        model: 'PREFIX,EPOCH'.
+        image_size: Height and width of the images.
+        with_cosines: Add a second output, `cosine`: the cosines between embedding and class weights.
+
+    Raises:
+        UserError: A file that is missing, damaged, of no face recognition network or does not fit the images, or one
+            without class weights.
     """
     prefix, epoch = checkpoint.parse(model)
+    path = checkpoint.params_path(prefix, epoch)
     symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
     embedding = embedding_of(symbol, prefix)
     arrays = {**arg_params, **aux_params}
-    check_fit(embedding, arrays, image_size, checkpoint.params_path(prefix, epoch))
+    check_fit(embedding, arrays, image_size, path)
     denormals.flush(arrays)
-    params = {name: array.asnumpy().astype(np.float32) for name, array in arrays.items()}
-    network = Network(embedding, params)
-    return _with_head(network, checkpoint.params_path(prefix, epoch)) if head else network
+    network = Network(embedding, {name: array.asnumpy().astype(np.float32) for name, array in arrays.items()})
+    if not with_cosines:
+        return network
+    if CLASS_WEIGHTS not in network.params:
+        raise UserError(f"{path} holds no class weights {CLASS_WEIGHTS}: export it without --head")
+    return _with_cosines(network)
 
 
-def _with_head(network, path):
-    """The cosines between embedding and class weights as a second output."""
-    weight = network.params.get("fc7_weight")
-    if weight is None:
-        raise UserError(f"{path} holds no class weights fc7_weight: export it without --head")
-    unit = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-10)
+def _with_cosines(network: Network) -> Network:
+    weight = network.params[CLASS_WEIGHTS]
+    unit = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), L2_SMALL)
     embedding = mx.sym.L2Normalization(network.symbol, mode="instance", name="fc1n")
-    weights = mx.sym.Variable("fc7_weight")
-    cosine = mx.sym.FullyConnected(embedding, weights, no_bias=True, num_hidden=len(unit), name=COSINE)
-    return Network(mx.sym.Group([network.symbol, cosine]), {**network.params, "fc7_weight": unit})
+    weights = mx.sym.Variable(CLASS_WEIGHTS)
+    cosine = mx.sym.FullyConnected(embedding, weights, no_bias=True, num_hidden=len(unit), name="cosine")
+    return Network(mx.sym.Group([network.symbol, cosine]), {**network.params, CLASS_WEIGHTS: unit})
 
 
-def export(network, output, image_size, images, fold_norms=False):
-    """Write the network as `output` if that computes the same in ONNX Runtime; returns the onnx_check.Difference.
+def export(network: Network, output: str, image_size: Size, images: np.ndarray, fold_norms: bool = False) -> Difference:
+    """Write a network as an ONNX file if it computes the same in ONNX Runtime.
 
-    images: as onnx_check.make_images gives them, of image_size (height, width). fold_norms: let layers take in the
-    batch norms where that changes nothing. UserError: an operator without an ONNX form, or results that differ.
+    Args:
+        network: What `load_network` returned.
+        output: The file.
+        image_size: Height and width.
+        images: For the proof, as proof.make_images returns them.
+        fold_norms: Fold the batch norms into the layers next to them.
+
+    Raises:
+        UserError: An operator without an ONNX form, results that differ, or a package that is not installed.
     """
+    file.require_onnx()
     graph = from_symbol(network.symbol, network.params, (1, 3, *image_size))
-    graph = onnx_layers.fold(graph) if fold_norms else graph
+    if fold_norms:
+        graph = folded(graph)
     _, shapes, _ = network.symbol.infer_shape(data=(1, 3, *image_size))
-    with writing(output) as temporary:
-        onnx_file.save(graph, temporary, image_size, [shape[1:] for shape in shapes])
-        return onnx_check.check(output, onnx_check.onnx_runner(temporary), *network, images)
-
-
-@contextlib.contextmanager
-def writing(path):
-    """A temporary name that becomes `path` when the block ends well; UserError where it cannot be written."""
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with atomic.atomic_path(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    with report_write_errors(output), atomic_path(output) as temporary:
+        file.save(graph, temporary, image_size, [shape[1:] for shape in shapes])
+        return check_equal(output, onnx_runner(temporary), network.symbol, network.params, images)

@@ -1,94 +1,177 @@
 """State dicts of arcface_torch's iresnet as parameters of `fresnet`, and back.
 
-The graphs agree, and three things around them do not: the names, the eps of a batch norm (1e-5 there, 2e-5 here) and
-the images' scale ((x - 127.5) / 127.5 there, (x - 127.5) / 128 here). The last two go into numbers that are there
-anyway, without a change of the function: a factor or variance, and the first convolution.
+The graphs are equal, and three things around them are not: the names, the epsilon of a batch norm (1e-5 there, 2e-5
+here) and the scale of the images ((x - 127.5) / 127.5 there, (x - 127.5) / 128 here). The difference in epsilon goes
+into gamma or the variance of each norm, that of the scale into the first convolution; the function does not change.
+
+PyTorch is an extra: it is imported where it is used.
 """
+
+from __future__ import annotations
 
 import pickle
 import re
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 import numpy as np
 
-from insightface_mx.base.errors import UserError
-from insightface_mx.conversion import proof as onnx_check
-from insightface_mx.conversion.fold_norms import with_eps
+from insightface_mx.base.compat import Symbol
+from insightface_mx.base.errors import UserError, require
+from insightface_mx.conversion.fold_norms import change_epsilon
+from insightface_mx.conversion.graph import Constants
+from insightface_mx.conversion.proof import Difference, check_equal
+from insightface_mx.conversion.read_params import parameter_names
 from insightface_mx.symbols import fresnet, get_symbol
 
-EPS, OUR_EPS = 1e-5, 2e-5
+if TYPE_CHECKING:
+    import torch
+
+EPSILON, OUR_EPSILON = 1e-5, 2e-5
 MEAN, STD = 127.5, 127.5
 OUR_STD = 128.0
 DEPTHS = {fresnet.UNITS[depth]: depth for depth in (18, 34, 50, 100)}
+
+# parameters of a layer: the name there -> the name here
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 PRELU = {"weight": "gamma"}
 CONVOLUTION = {"weight": "weight"}
 DENSE = {"weight": "weight", "bias": "bias"}
-STEM = {"conv1": ("conv0", CONVOLUTION), "bn1": ("bn0", NORM), "prelu": ("relu0", PRELU)}
-UNIT = {
-    "bn1": ("bn1", NORM),
-    "conv1": ("conv1", CONVOLUTION),
-    "bn2": ("bn2", NORM),
-    "prelu": ("relu1", PRELU),
-    "conv2": ("conv2", CONVOLUTION),
-    "bn3": ("bn3", NORM),
-}
-SHORTCUT = {"downsample.0": ("conv1sc", CONVOLUTION), "downsample.1": ("sc", NORM)}
-HEAD = {"bn2": ("bn1", NORM), "fc": ("pre_fc1", DENSE), "features": ("fc1", NORM)}
 
 
-def layers(depth):
-    """All layers of an iresnet: dict its name -> (ours, dict of its parameters' names -> ours)."""
-    result = dict(STEM)
+class Layer(NamedTuple):
+    """A layer of an iresnet: its name there and here, and its parameters' names there -> here."""
+
+    theirs: str
+    ours: str
+    parameters: dict[str, str]
+
+
+STEM = [Layer("conv1", "conv0", CONVOLUTION), Layer("bn1", "bn0", NORM), Layer("prelu", "relu0", PRELU)]
+UNIT = [
+    Layer("bn1", "bn1", NORM),
+    Layer("conv1", "conv1", CONVOLUTION),
+    Layer("bn2", "bn2", NORM),
+    Layer("prelu", "relu1", PRELU),
+    Layer("conv2", "conv2", CONVOLUTION),
+    Layer("bn3", "bn3", NORM),
+]
+SHORTCUT = [Layer("downsample.0", "conv1sc", CONVOLUTION), Layer("downsample.1", "sc", NORM)]
+OUTPUT = [Layer("bn2", "bn1", NORM), Layer("fc", "pre_fc1", DENSE), Layer("features", "fc1", NORM)]
+
+
+def layers(depth: int) -> list[Layer]:
+    """Return all layers of an iresnet, in the order of its state dict."""
+    result = [*STEM]
     for stage, units in enumerate(fresnet.UNITS[depth], 1):
         for unit in range(units):
-            for theirs, (ours, numbers) in {**UNIT, **({} if unit else SHORTCUT)}.items():
-                result[f"layer{stage}.{unit}.{theirs}"] = f"stage{stage}_unit{unit + 1}_{ours}", numbers
-    return {**result, **HEAD}
+            parts = UNIT if unit else [*UNIT, *SHORTCUT]
+            theirs, ours = f"layer{stage}.{unit}", f"stage{stage}_unit{unit + 1}"
+            result += [Layer(f"{theirs}.{part.theirs}", f"{ours}_{part.ours}", part.parameters) for part in parts]
+    return [*result, *OUTPUT]
 
 
-def from_state(state):
-    """Turn a state dict, name -> array, into (name of the network, symbol, params: dict name -> float32 array).
+def names(depth: int) -> dict[str, str]:
+    """Return the name here of every parameter of an iresnet, by its name there."""
+    return {
+        f"{layer.theirs}.{theirs}": f"{layer.ours}_{ours}"
+        for layer in layers(depth)
+        for theirs, ours in layer.parameters.items()
+    }
 
-    UserError: it is not an iresnet of 18, 34, 50 or 100 layers; it names the first number that is missing or extra.
+
+class Loaded(NamedTuple):
+    """A network from a state dict: its name, its symbol and its parameters, name -> float32 array."""
+
+    name: str
+    symbol: Symbol
+    params: Constants
+
+
+def from_state(state: Mapping[str, np.ndarray]) -> Loaded:
+    """Turn a state dict, name -> array, into a network.
+
+    Raises:
+        UserError: It is not an iresnet of 18, 34, 50 or 100 layers; the message gives the first parameter that is
+            missing or not known.
     """
     state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    depth = _depth(state)
-    params = {}
-    for theirs, (ours, numbers) in layers(depth).items():
-        for key, our_key in numbers.items():
-            if f"{theirs}.{key}" not in state:
-                raise UserError(f"the state dict has no {theirs}.{key}: it is not arcface_torch's iresnet{depth}")
-            params[f"{ours}_{our_key}"] = np.asarray(state.pop(f"{theirs}.{key}"), np.float64)
-    if state:
-        raise UserError(f"the state dict has {next(iter(state))}, which arcface_torch's iresnet{depth} has not")
-    _change_eps(params, depth, EPS, OUR_EPS)
-    params["conv0_weight"] *= OUR_STD / STD
+    depth = _depth_of_state(state)
+    ours_by_theirs = names(depth)
+    for name in ours_by_theirs:
+        if name not in state:
+            raise UserError(f"the state dict has no {name}: it is not arcface_torch's iresnet{depth}")
+    for name in state:
+        if name not in ours_by_theirs:
+            raise UserError(f"the state dict has {name}, which arcface_torch's iresnet{depth} does not have")
+    params = {ours: np.array(state[theirs], np.float64) for theirs, ours in ours_by_theirs.items()}
+    params = _with_epsilon(params, depth, EPSILON, OUR_EPSILON)
+    params["conv0_weight"] = params["conv0_weight"] * (OUR_STD / STD)
     symbol = get_symbol(f"r{depth}", len(params["fc1_gamma"]))
-    return f"r{depth}", symbol, {name: value.astype(np.float32) for name, value in params.items()}
+    return Loaded(f"r{depth}", symbol, {name: value.astype(np.float32) for name, value in params.items()})
 
 
-def to_state(symbol, params):
-    """The state dict, name -> array, of a network; the inverse of `from_state`.
+def to_state(symbol: Symbol, params: Mapping[str, np.ndarray]) -> Constants:
+    """Return the state dict, name -> array, of a network; the inverse of `from_state`.
 
-    UserError: the network is not an r18, r34, r50 or r100 with the default versions.
+    Raises:
+        UserError: The network is not an r18, r34, r50 or r100 with the default versions.
     """
-    depth = _our_depth(symbol)
-    params = {name: params[name].astype(np.float64) for name in _parameters(symbol)}
-    params["fc1_gamma"] = np.ones_like(params["fc1_gamma"])  # what is stored there is not used
-    _change_eps(params, depth, OUR_EPS, EPS)
-    params["conv0_weight"] *= STD / OUR_STD
-    state = {}
-    for theirs, (ours, numbers) in layers(depth).items():
-        for key, our_key in numbers.items():
-            state[f"{theirs}.{key}"] = params[f"{ours}_{our_key}"].astype(np.float32)
-        if numbers is NORM:
-            state[f"{theirs}.num_batches_tracked"] = np.int64(0)
+    depth = _depth_of_symbol(symbol)
+    ours = {name: params[name].astype(np.float64) for name in parameter_names(symbol)}
+    ours["fc1_gamma"] = np.ones_like(ours["fc1_gamma"])  # gamma is fixed at 1, whatever is stored
+    ours = _with_epsilon(ours, depth, OUR_EPSILON, EPSILON)
+    ours["conv0_weight"] = ours["conv0_weight"] * (STD / OUR_STD)
+    state: Constants = {}
+    for layer in layers(depth):
+        for their_key, our_key in layer.parameters.items():
+            state[f"{layer.theirs}.{their_key}"] = ours[f"{layer.ours}_{our_key}"].astype(np.float32)
+        if layer.parameters is NORM:
+            state[f"{layer.theirs}.num_batches_tracked"] = np.array(0, np.int64)
     return state
 
 
-def load(path):
-    """Read a .pth file, running nothing of it: the state dict as name -> float32 array."""
-    torch = _torch()
+def _with_epsilon(params: Constants, depth: int, old: float, new: float) -> Constants:
+    """Return parameters with which every batch norm computes the same with epsilon `new` as before with `old`."""
+    params = dict(params)
+    # the last norm's gamma is fixed at 1 here; PyTorch's is not, and goes into the dense layer before it
+    gamma = params["fc1_gamma"]
+    params["pre_fc1_weight"] = params["pre_fc1_weight"] * gamma[:, None]
+    for name in ("pre_fc1_bias", "fc1_moving_mean"):
+        params[name] = params[name] * gamma
+    params["fc1_gamma"] = np.ones_like(gamma)
+    for layer in layers(depth):
+        if layer.parameters is NORM:
+            name, variance = f"{layer.ours}_gamma", f"{layer.ours}_moving_var"
+            changed = change_epsilon(params[name], params[variance], old, new, fix_gamma=layer.ours == "fc1")
+            params[name], params[variance] = changed
+    return params
+
+
+def _depth_of_state(state: Mapping[str, np.ndarray]) -> int:
+    found = {tuple(map(int, match)) for match in re.findall(r"layer(\d+)\.(\d+)\.", " ".join(state))}
+    units = tuple(sum(of_unit == stage for of_unit, _ in found) for stage in range(1, 5))
+    if units not in DEPTHS:
+        raise UserError(f"the state dict has {units} units in its four stages; an iresnet here has one of {[*DEPTHS]}")
+    return DEPTHS[units]
+
+
+def _depth_of_symbol(symbol: Symbol) -> int:
+    arguments = symbol.list_arguments()
+    for depth in DEPTHS.values():
+        if get_symbol(f"r{depth}", 512).list_arguments() == arguments:
+            return depth
+    raise UserError("only r18, r34, r50 and r100 with the default versions are iresnets of arcface_torch")
+
+
+def load(path: str) -> Constants:
+    """Read the state dict of a .pth file, name -> float32 array, and run nothing that the file contains.
+
+    Raises:
+        UserError: No state dict, a damaged file, or PyTorch is not installed.
+    """
+    require("torch", "torch")
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -100,90 +183,72 @@ def load(path):
     return {name: value.float().numpy() for name, value in state.items()}
 
 
-def export(symbol, params, path, images):
-    """Write a network as a .pth file if it computes the same in PyTorch; returns the onnx_check.Difference."""
-    torch = _torch()
-    state = to_state(symbol, params)
-    torch.save({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}, path)
-    return onnx_check.check("the state dict", runner(load(path)), symbol, params, images)
+def export(symbol: Symbol, params: Mapping[str, np.ndarray], path: str, images: np.ndarray) -> Difference:
+    """Write a network as a .pth file, and prove that it computes the same in PyTorch.
 
+    Args:
+        symbol: An r18, r34, r50 or r100 with the default versions.
+        params: Name -> array.
+        path: The file.
+        images: For the proof, as proof.make_images returns them.
 
-def runner(state):
-    """A function from a batch of images of 0..255 to the list of an iresnet's output, computed by PyTorch.
-
-    state: dict name -> array. This is the network as arcface_torch has it, in PyTorch's functions.
+    Raises:
+        UserError: Another network, results that differ, or PyTorch is not installed.
     """
-    torch = _torch()
-    ops, tensors = torch.nn.functional, {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+    require("torch", "torch")
+    import torch
 
-    def norm(data, name):
-        mean, variance, weight, bias = (
-            tensors[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
-        )
-        return ops.batch_norm(data, mean, variance, weight, bias, eps=EPS)
-
-    def conv(data, name, stride=1):
-        weight = tensors[f"{name}.weight"]
-        return ops.conv2d(data, weight, stride=stride, padding=weight.shape[-1] // 2)
-
-    def prelu(data, name):
-        return ops.prelu(data, tensors[f"{name}.weight"])
-
-    def unit(data, name):
-        first = f"{name}.downsample.0.weight" in tensors
-        body = prelu(norm(conv(norm(data, f"{name}.bn1"), f"{name}.conv1"), f"{name}.bn2"), f"{name}.prelu")
-        body = norm(conv(body, f"{name}.conv2", 2 if first else 1), f"{name}.bn3")
-        return body + (norm(conv(data, f"{name}.downsample.0", 2), f"{name}.downsample.1") if first else data)
-
-    def run(images):
-        with torch.no_grad():
-            data = torch.from_numpy((images - np.float32(MEAN)) / np.float32(STD))
-            body = prelu(norm(conv(data, "conv1"), "bn1"), "prelu")
-            for name in dict.fromkeys(re.findall(r"layer\d+\.\d+", " ".join(tensors))):
-                body = unit(body, name)
-            body = norm(body, "bn2").flatten(1)
-            return [norm(ops.linear(body, tensors["fc.weight"], tensors["fc.bias"]), "features").numpy()]
-
-    return run
+    state = to_state(symbol, params)
+    torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
+    return check_equal("the state dict", TorchNetwork(load(path)), symbol, params, images)
 
 
-def _change_eps(params, depth, old, new):
-    """Let every batch norm of params, in place, do with eps `new` what it did with `old`."""
-    # the last norm's gamma is fixed at 1 here; where PyTorch's is not, the dense layer before it takes it in
-    gamma = params["fc1_gamma"]
-    params["pre_fc1_weight"] *= gamma[:, None]
-    for name in ("pre_fc1_bias", "fc1_moving_mean"):
-        params[name] *= gamma
-    params["fc1_gamma"] = np.ones_like(gamma)
-    for ours, numbers in layers(depth).values():
-        if numbers is NORM:
-            names = f"{ours}_gamma", f"{ours}_moving_var"
-            params.update(zip(names, with_eps(*(params[name] for name in names), old, new, ours == "fc1")))
+class TorchNetwork:
+    """An iresnet in PyTorch's functions, as arcface_torch has it.
 
+    Call it with a batch of images of 0..255, (n, 3, height, width) float32; it returns a list of its one output.
+    """
 
-def _depth(state):
-    found = {tuple(map(int, match)) for match in re.findall(r"layer(\d+)\.(\d+)\.", " ".join(state))}
-    units = tuple(sum(stage == one for one, _ in found) for stage in range(1, 5))
-    if units not in DEPTHS:
-        raise UserError(f"the state dict has {units} units in its four stages; an iresnet here has one of {[*DEPTHS]}")
-    return DEPTHS[units]
-
-
-def _our_depth(symbol):
-    arguments = symbol.list_arguments()
-    for depth in DEPTHS.values():
-        if get_symbol(f"r{depth}", 512).list_arguments() == arguments:
-            return depth
-    raise UserError("only r18, r34, r50 and r100 with the default versions are iresnets of arcface_torch")
-
-
-def _parameters(symbol):
-    return [name for name in symbol.list_arguments() + symbol.list_auxiliary_states() if name != "data"]
-
-
-def _torch():
-    try:
+    def __init__(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take a state dict, name -> array."""
+        require("torch", "torch")
         import torch
-    except ImportError as error:
-        raise UserError("state dicts need PyTorch: pip install 'insightface-mx[torch]'") from error
-    return torch
+
+        self._ops: Any = torch.nn.functional
+        self._tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+        self._units = list(dict.fromkeys(re.findall(r"layer\d+\.\d+", " ".join(state))))
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return [embeddings], (n, d)."""
+        import torch
+
+        with torch.no_grad():
+            body = torch.from_numpy((images - np.float32(MEAN)) / np.float32(STD))
+            body = self._prelu(self._norm(self._conv(body, "conv1"), "bn1"), "prelu")
+            for name in self._units:
+                body = self._unit(body, name)
+            body = self._norm(body, "bn2").flatten(1)
+            body = self._ops.linear(body, self._tensors["fc.weight"], self._tensors["fc.bias"])
+            return [self._norm(body, "features").numpy()]
+
+    def _unit(self, data: torch.Tensor, name: str) -> torch.Tensor:
+        is_first = f"{name}.downsample.0.weight" in self._tensors
+        stride = 2 if is_first else 1
+        body = self._conv(self._norm(data, f"{name}.bn1"), f"{name}.conv1")
+        body = self._prelu(self._norm(body, f"{name}.bn2"), f"{name}.prelu")
+        body = self._norm(self._conv(body, f"{name}.conv2", stride), f"{name}.bn3")
+        if is_first:
+            data = self._norm(self._conv(data, f"{name}.downsample.0", stride), f"{name}.downsample.1")
+        return body + data
+
+    def _conv(self, data: torch.Tensor, name: str, stride: int = 1) -> torch.Tensor:
+        weight = self._tensors[f"{name}.weight"]
+        return self._ops.conv2d(data, weight, stride=stride, padding=weight.shape[-1] // 2)
+
+    def _norm(self, data: torch.Tensor, name: str) -> torch.Tensor:
+        keys = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, weight, bias = (self._tensors[f"{name}.{key}"] for key in keys)
+        return self._ops.batch_norm(data, mean, variance, weight, bias, eps=EPSILON)
+
+    def _prelu(self, data: torch.Tensor, name: str) -> torch.Tensor:
+        return self._ops.prelu(data, self._tensors[f"{name}.weight"])

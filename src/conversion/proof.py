@@ -1,78 +1,88 @@
-"""Whether an ONNX file computes what an MXNet network computes: both run on the same images."""
+"""Prove that an ONNX file or state dict computes what an MXNet network computes: both run on the same images."""
+
+from __future__ import annotations
 
 import contextlib
 import os
-from typing import NamedTuple
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Sequence
 
 import cv2
 import numpy as np
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.conversion import file as onnx_file
+from insightface_mx.cli.types import Size
+from insightface_mx.conversion import file
 from insightface_mx.photos.sources import aligned_images
 
 LARGEST_DIFFERENCE = 1e-4  # max |a - b| / max |a|
 SMALLEST_COSINE = 0.99999  # between two embeddings of the same image
-FUSION = "MXNET_SUBGRAPH_BACKEND"
 BATCHES = (1, 3)
-MADE = 3  # images of each kind that are made here
-FACE = (  # head, eyes and mouth: centre and half axes, x and y as parts of the image's sides
-    (0.5, 0.5, 0.36, 0.48),
-    (0.34, 0.45, 0.08, 0.04),
-    (0.66, 0.45, 0.08, 0.04),
-    (0.5, 0.82, 0.17, 0.05),
-)
-MOST_REAL = 30  # images that are taken from the user's
+SYNTHETIC_PER_KIND = 3  # images of noise, and images of drawn faces
+MAX_REAL_IMAGES = 30
+FUSION_VARIABLE = "MXNET_SUBGRAPH_BACKEND"
+
+Run = Callable[
+    [np.ndarray], List[np.ndarray]
+]  # from a batch of images (n, 3, height, width) to the outputs, (n, d) each
 
 
 class Difference(NamedTuple):
-    """How far apart two networks are at their worst: relative difference, and cosine of the two rows of an image."""
+    """The largest difference between two networks: relative difference, and cosine of the two outputs of an image."""
 
     relative: float
     cosine: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"largest relative difference {self.relative:.2g}, smallest cosine {self.cosine:.7f}"
 
     @property
-    def is_small(self):
-        return self.relative <= LARGEST_DIFFERENCE and self.cosine >= SMALLEST_COSINE  # False where there is a NaN
+    def is_small(self) -> bool:
+        """Whether the networks agree; False where there is a NaN."""
+        return self.relative <= LARGEST_DIFFERENCE and self.cosine >= SMALLEST_COSINE
 
 
-def make_images(image_size, source=None):
-    """Images (n, 3, height, width), float32 RGB of 0..255: noise, drawn faces, and real ones where there is a source.
+def make_images(image_size: Size, source: str | None = None) -> np.ndarray:
+    """Return images for a proof: noise, drawn faces and, where there is a source, real ones.
 
-    source: what `photos.sources.open_source` reads, of which at most MOST_REAL images are taken. n is a multiple of the
-    batches. UserError: no image could be read there.
+    Args:
+        image_size: Height and width.
+        source: Real images as `photos.sources.open_source` reads them, of which at most MAX_REAL_IMAGES are taken.
+
+    Returns:
+        (n, 3, height, width) float32, RGB of 0..255; n is a multiple of the batches.
+
+    Raises:
+        UserError: No image could be read there.
     """
     random = np.random.RandomState(0)
-    noise = random.randint(0, 256, (MADE, *image_size, 3)).astype(np.uint8)
-    synthetic = [*noise, *(drawn_face(random, image_size) for _ in range(MADE))]
+    noise = random.randint(0, 256, (SYNTHETIC_PER_KIND, *image_size, 3)).astype(np.uint8)
+    synthetic = [*noise, *(drawn_face(random, image_size) for _ in range(SYNTHETIC_PER_KIND))]
     images = np.stack(synthetic).transpose(0, 3, 1, 2).astype(np.float32)
     if source:
-        images = np.concatenate([images, aligned_images(source, image_size, MOST_REAL)])
+        images = np.concatenate([images, aligned_images(source, image_size, MAX_REAL_IMAGES)])
     return images[: len(images) // max(BATCHES) * max(BATCHES)]
 
 
-def drawn_face(random, image_size):
-    """A rough face, height x width x 3, in colours and proportions of the RandomState's choice."""
+def drawn_face(random: np.random.RandomState, image_size: Size) -> np.ndarray:
+    """Return a rough face, (height, width, 3) uint8, in random colours and proportions."""
     height, width = image_size
     image = np.full((height, width, 3), random.randint(0, 256, 3), np.uint8)
-    shapes = [
-        ((0.5, 0.5), (0.36, 0.48)),
-        *(((x, 0.45), (0.08, 0.04)) for x in (0.34, 0.66)),
-        ((0.5, 0.82), (0.17, 0.05)),
+    shapes = [  # head, eyes and mouth: centre and half axes, x and y as fractions of the image's sides
+        (0.5, 0.5, 0.36, 0.48),
+        (0.34, 0.45, 0.08, 0.04),
+        (0.66, 0.45, 0.08, 0.04),
+        (0.5, 0.82, 0.17, 0.05),
     ]
-    for (x, y), (across, down) in shapes:
-        x, y, across, down = (value * random.uniform(0.9, 1.1) for value in (x, y, across, down))
+    for shape in shapes:
+        x, y, across, down = (value * random.uniform(0.9, 1.1) for value in shape)
         centre, axes = (int(x * width), int(y * height)), (int(across * width), int(down * height))
         cv2.ellipse(image, centre, axes, 0, 0, 360, random.randint(0, 256, 3).tolist(), -1)
     return cv2.GaussianBlur(image, (0, 0), max(height, width) / 50)
 
 
-def compare(expected, found):
-    """The Difference between two lists of outputs, each (n, d)."""
+def compare(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> Difference:
+    """Return the difference between two lists of outputs, (n, d) each."""
     relative, cosines = [], []
     for outputs in zip(expected, found):
         one, other = (output.astype(np.float64) for output in outputs)
@@ -82,11 +92,20 @@ def compare(expected, found):
     return Difference(float(np.max(relative)), float(np.min(cosines)))
 
 
-def check(name, run, symbol, params, images):
-    """Compare `run`, a function from a batch of images to a list of outputs, with MXNet at every size of BATCHES.
+def check_equal(
+    name: str, run: Run, symbol: Symbol, params: Mapping[str, np.ndarray], images: np.ndarray
+) -> Difference:
+    """Compare a network with MXNet at every batch size of BATCHES.
 
-    name: what an error calls it. params: dict name -> numpy array. images: (n, 3, height, width) of 0..255. Returns
-    the Difference; UserError where it exceeds LARGEST_DIFFERENCE or SMALLEST_COSINE.
+    Args:
+        name: What UserError calls the network.
+        run: Computes its outputs.
+        symbol: The network in MXNet.
+        params: Its parameters, name -> array.
+        images: (n, 3, height, width), RGB of 0..255.
+
+    Raises:
+        UserError: The difference exceeds LARGEST_DIFFERENCE or SMALLEST_COSINE.
     """
     worst = Difference(0.0, 1.0)
     for batch in BATCHES:
@@ -94,17 +113,20 @@ def check(name, run, symbol, params, images):
         difference = compare(expected, _in_batches(run, images, batch))
         if not difference.is_small:
             raise UserError(
-                f"{name} and the MXNet network disagree at batch {batch}: {difference} (allowed are "
+                f"{name} and the MXNet network disagree at batch {batch}: {difference} (the limits are "
                 f"{LARGEST_DIFFERENCE:g} and {SMALLEST_COSINE}); nothing was written"
             )
         worst = Difference(max(worst.relative, difference.relative), min(worst.cosine, difference.cosine))
     return worst
 
 
-def mxnet_runner(symbol, params, data_shape):
-    """A function from a batch of images to the outputs of the symbol, bound on the CPU as it is.
+def mxnet_runner(symbol: Symbol, params: Mapping[str, np.ndarray] | Params, data_shape: tuple[int, ...]) -> Run:
+    """Return a function that computes a symbol's outputs on the CPU, without any rewriting for speed.
 
-    Nothing of it is rewritten for speed. params: dict name -> numpy array or NDArray.
+    Args:
+        symbol: Its input is `data`.
+        params: Name -> numpy array or NDArray.
+        data_shape: Of a batch, n x 3 x height x width.
     """
     with _without_fusion():
         executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=data_shape)
@@ -115,32 +137,38 @@ def mxnet_runner(symbol, params, data_shape):
 
 
 @contextlib.contextmanager
-def _without_fusion():
-    """Keep MXNet from joining operators as it binds: a convolution of two uses would come out wrong."""
-    before = os.environ.get(FUSION)
-    os.environ[FUSION] = "NONE"
+def _without_fusion() -> Iterator[None]:
+    """Disable MXNet's operator fusion while binding: it gives wrong results for a convolution with two consumers."""
+    before = os.environ.get(FUSION_VARIABLE)
+    os.environ[FUSION_VARIABLE] = "NONE"
     try:
         yield
     finally:
-        del os.environ[FUSION]
+        del os.environ[FUSION_VARIABLE]
         if before is not None:
-            os.environ[FUSION] = before
+            os.environ[FUSION_VARIABLE] = before
 
 
-def onnx_runner(path, mean=0.0, std=1.0):
-    """A function from a batch of images to the outputs of an ONNX file that takes (images - mean) / std.
+def onnx_runner(path: str, mean: float = 0.0, std: float = 1.0) -> Run:
+    """Return a function that computes an ONNX file's outputs, for images of 0..255, in ONNX Runtime.
 
-    A file that takes one image only is given one after the other.
+    Args:
+        path: A file that takes (images - mean) / std. If it takes one image only, a batch is given one by one.
+        mean: In units of a pixel.
+        std: In units of a pixel.
+
+    Raises:
+        UserError: ONNX Runtime cannot run the file, or is not installed.
     """
-    session = onnx_file.session(path, path)
+    session = file.session(path, path)
     data = session.get_inputs()[0]
 
-    def run(images):
-        return onnx_file.run(session, {data.name: (images - np.float32(mean)) / np.float32(std)}, path)
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        return file.run(session, {data.name: (images - np.float32(mean)) / np.float32(std)}, path)
 
     return run if data.shape[0] != 1 else lambda images: _in_batches(run, images, 1)
 
 
-def _in_batches(run, images, batch):
+def _in_batches(run: Run, images: np.ndarray, batch: int) -> list[np.ndarray]:
     chunks = [run(images[start : start + batch]) for start in range(0, len(images), batch)]
     return [np.concatenate(outputs) for outputs in zip(*chunks)]

@@ -1,177 +1,257 @@
-"""Which network of symbols/ an ONNX graph is, and which step of the one is which of the other."""
+"""Recognise an ONNX graph: compare its fingerprint with those of the candidates among the networks of symbols/.
+
+A candidate is a network with versions that could have led to the graph's operators. It is built, written as an ONNX
+graph of its own, and its fingerprint is taken. The first whose fingerprint ends with the same signature is the network.
+"""
+
+from __future__ import annotations
 
 import functools
 import inspect
 import itertools
-from typing import List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
-from insightface_mx.conversion.fingerprint import COMMUTATIVE, TRAINED, Form, Step, describe, find_form
-from insightface_mx.conversion.fold_norms import LINEAR, Layer
-from insightface_mx.conversion.graph import ACTIVATIONS, from_symbol
+from insightface_mx.cli.types import Size
+from insightface_mx.conversion.fingerprint import TRAINED, Fingerprint, Step, describe, take_fingerprint
+from insightface_mx.conversion.fold_norms import LINEAR
+from insightface_mx.conversion.graph import Constants
+from insightface_mx.conversion.operators import ACTIVATIONS, from_symbol
 from insightface_mx.symbols import NAMES, get_symbol
 from insightface_mx.symbols.symbol_utils import HEADS
 
 PIXEL_MEAN = 127.5  # what all networks here subtract from the images, but those of version_input 2
-FIRST_HEAD = "E"
-HEADS_WITH_EMBEDDING = [head for head in HEADS if head not in ("Z", "A", "AX", "B", "BX")]
-LAYERS_IN_A_HEAD = 2  # at most
-USUAL = 512, (112, 112)  # length of the embedding and size of the images
+FIRST_OUTPUT = "E"
+OUTPUTS = [output for output in HEADS if output not in ("Z", "A", "AX", "B", "BX")]  # those with an embedding
+MAX_LAYERS_IN_OUTPUT = 2
+DEFAULT_LENGTH, DEFAULT_SIZE = 512, (112, 112)  # of the embedding and of the images
+
+Versions = Dict[str, Any]  # options of get_symbol
+
+
+class Candidate(NamedTuple):
+    """A network that a graph may be, with an output (version_output) and its fingerprint."""
+
+    network: str
+    versions: Versions
+    symbol: Symbol
+    fingerprint: Fingerprint
+
+    @property
+    def title(self) -> str:
+        """The network with its versions, in words."""
+        return " ".join([self.network, *(f"{key} {value}" for key, value in self.versions.items())])
 
 
 class Match(NamedTuple):
-    """The network that a graph is: what it is called, its symbol and form, and pairs (its step, the graph's step)."""
+    """The network that a graph is: its title, symbol and fingerprint, and pairs (step of the network, of the graph)."""
 
     name: str
-    symbol: mx.sym.Symbol
-    form: Form
-    pairs: List[Tuple[Step, Step]]
+    symbol: Symbol
+    fingerprint: Fingerprint
+    pairs: list[tuple[Step, Step]]
+
+    def layers_with_other_norms(self) -> int:
+        """Count the layers that do not have as many norms in the network as in the graph."""
+        return sum(ours.norm_counts() != theirs.norm_counts() for ours, theirs in self.pairs)
 
 
-def find_network(form, image_size, name):
-    """The Match of a graph's form among all networks; image_size is the height and width of its images.
+def recognise(fingerprint: Fingerprint, image_size: Size, name: str) -> Match:
+    """Return the network that a graph is.
 
-    Heads that differ in their norms alone are told apart where the file has all its norms; else it is the first of
-    them. name: what UserError calls the graph where there is no match; it tells the first step that differs from those
-    of the nearest network.
+    Outputs (version_output) that differ in norms alone can be distinguished where the graph has all its norms;
+    otherwise the result has the first of them.
+
+    Args:
+        fingerprint: That of the graph.
+        image_size: Height and width of its images.
+        name: What UserError calls the graph.
+
+    Raises:
+        UserError: No network matches; the message gives the first step that differs from the nearest network.
     """
-    if not any(step.node.op in LINEAR for step in form.steps):
+    if not any(step.node.op in LINEAR for step in fingerprint.steps):
         raise UserError(f"{name} is none of the networks here: it has no convolution and no dense layer")
-    length, found, tried = _embedding_length(form), set(form.signatures.values()), []
-    for network, options in _likely(form):
-        first = None
-        for title, symbol, ours in _with_heads(network, options, length, image_size, found):
-            tried.append((len(found.intersection(ours.signatures.values())), title, ours))
-            if ours.signatures[ours.end] != form.signatures[form.end]:
+    compared = []
+    for candidate in _candidates(fingerprint, image_size):
+        if candidate.fingerprint.signature == fingerprint.signature:
+            return _with_same_norms(candidate, fingerprint, image_size)
+        compared.append(candidate)
+    raise UserError(f"{name} is none of the networks here. {_nearest(compared, fingerprint)}")
+
+
+def _candidates(fingerprint: Fingerprint, image_size: Size) -> Iterator[Candidate]:
+    """Yield every candidate, the likely ones first; with all its outputs where the graph has its other layers."""
+    found = set(fingerprint.signatures.values())
+    for network, versions in _likely_networks(fingerprint):
+        first, *others = _outputs_of(network)
+        candidate = _candidate(network, {**versions, "version_output": first}, fingerprint, image_size)
+        if candidate is not None:
+            yield candidate
+            last_step = candidate.fingerprint.steps[-1]
+            if candidate.fingerprint.signatures[last_step.inputs[0]] not in found:
                 continue
-            match = Match(title, symbol, ours, pair_steps(ours, form))
-            first, differing = first or match, sum(_have_other_norms(*pair) for pair in match.pairs)
-            if not differing:
-                return match
-            if differing > LAYERS_IN_A_HEAD:  # not a matter of the head: the file has folded norms
-                break
-        if first:
-            return first
-    raise UserError(f"{name} is none of the networks here. {_nearest(form, tried)}")
+        for output in others:
+            candidate = _candidate(network, {**versions, "version_output": output}, fingerprint, image_size)
+            if candidate is not None:
+                yield candidate
 
 
-def _likely(form):
-    """(name, options) of the networks with about as many layers as the form has; where there is none, the nearest."""
-    wanted = sum(step.node.op in LINEAR for step in form.steps)
+def _likely_networks(fingerprint: Fingerprint) -> list[tuple[str, Versions]]:
+    """Return the networks with about as many layers as the graph, nearest first; if there is none, the nearest."""
+    wanted = sum(step.node.op in LINEAR for step in fingerprint.steps)
     ranked = []
-    for network, options in _candidates(form):
-        layers = _count_layers(network, tuple((key, value) for key, value in options.items() if key != "version_act"))
+    for network, versions in _possible_networks(fingerprint):
+        layers = _count_layers(network, tuple((key, value) for key, value in versions.items() if key != "version_act"))
         if layers:
-            ranked.append((abs(layers - wanted), network, options))
-    ranked.sort(key=lambda one: one[0])
-    return [candidate for distance, *candidate in ranked if distance <= LAYERS_IN_A_HEAD] or [ranked[0][1:]]
+            ranked.append((abs(layers - wanted), network, versions))
+    ranked.sort(key=lambda entry: entry[0])
+    likely = [(network, versions) for distance, network, versions in ranked if distance <= MAX_LAYERS_IN_OUTPUT]
+    if not likely:
+        _, network, versions = ranked[0]
+        return [(network, versions)]
+    return likely
+
+
+def _possible_networks(fingerprint: Fingerprint) -> Iterator[tuple[str, Versions]]:
+    """Yield all networks with all versions that fit the graph's operators, first filters and input."""
+    for network in reversed(list(NAMES)):  # r50 before r49, which is the same
+        choices = _choices(network, fingerprint)
+        for values in itertools.product(*choices.values()):
+            yield network, dict(zip(choices, values))
+
+
+def _choices(network: str, fingerprint: Fingerprint) -> dict[str, Sequence[Any]]:
+    """Return the values that each version of a network can have; version_output is a matter of its own."""
+    operators = {step.node.op for step in fingerprint.steps}
+    activations = [name for name, operator in ACTIVATIONS.items() if operator in operators]
+    if activations != ["sigmoid"]:  # next to another activation, sigmoid belongs to squeeze-excite
+        activations = [name for name in activations if name != "sigmoid"]
+    choices: dict[str, Sequence[Any]] = {
+        "version_input": (1, 0) if np.allclose(fingerprint.mean, PIXEL_MEAN) else (2,),
+        "version_unit": (3, 1, 2, 4, 5),
+        "version_se": (0, 1) if "Sigmoid" in operators else (0,),
+        "version_act": activations,
+    }
+    if network.startswith("m"):
+        choices["version_multiplier"] = (_first_filters(fingerprint) / 32,)
+    elif network.startswith("t"):
+        choices["version_multiplier"] = (1.0, 4.0)
+    known = _versions_of(network)
+    return {key: values for key, values in choices.items() if key in known}
+
+
+def _first_filters(fingerprint: Fingerprint) -> int:
+    """Return the number of filters of the first step; 0 where that is no convolution."""
+    node = fingerprint.steps[0].node
+    return len(fingerprint.graph.constants[node.inputs[1]]) if node.op == "Conv" else 0
+
+
+def _versions_of(network: str) -> Sequence[str]:
+    """Return the options that the builder of a network takes."""
+    family, _ = NAMES[network]
+    return list(inspect.signature(family.builder).parameters)
+
+
+def _outputs_of(network: str) -> list[str]:
+    """Return the values of version_output that a network has."""
+    return OUTPUTS if "version_output" in _versions_of(network) else [FIRST_OUTPUT]
 
 
 @functools.lru_cache(maxsize=None)
-def _count_layers(network, options):
-    """Number of convolutions and dense layers of a network with the first head; 0 where there is no such network."""
-    symbol = _build(network, dict(options), FIRST_HEAD, *USUAL)
+def _count_layers(network: str, versions: tuple[tuple[str, Any], ...]) -> int:
+    """Return the number of convolutions and dense layers with the first output; 0: there is no such network."""
+    symbol = _build(network, {**dict(versions), "version_output": FIRST_OUTPUT}, DEFAULT_LENGTH, DEFAULT_SIZE)
     return 0 if symbol is None else sum(name.endswith("weight") for name in symbol.list_arguments())
 
 
-def _candidates(form):
-    """(name, options) of everything that the graph may be, going by its operators, first filters and input."""
-    operators = {step.node.op for step in form.steps}
-    acts = [act for act, operator in ACTIVATIONS.items() if operator in operators]
-    filters = len(form.graph.constants[form.steps[0].node.inputs[1]]) if form.steps[0].node.op == "Conv" else 0
-    values = {
-        "version_input": (1, 0) if np.allclose(form.mean, PIXEL_MEAN) else (2,),
-        "version_unit": (3, 1, 2, 4, 5),
-        "version_se": (0, 1) if "Sigmoid" in operators else (0,),
-        "version_act": [act for act in acts if act != "sigmoid"] or acts,  # or it belongs to squeeze-excite
-    }
-    for name, (family, _) in reversed(list(NAMES.items())):  # r50 before r49, which is the same
-        multipliers = {"m": (filters / 32,), "t": (1.0, 4.0)}.get(name[0], ())
-        choices = {**values, "version_multiplier": multipliers}
-        choices = {key: choice for key, choice in choices.items() if key in _versions(family)}
-        for options in itertools.product(*choices.values()):
-            yield name, dict(zip(choices, options))
+def _candidate(network: str, versions: Versions, fingerprint: Fingerprint, image_size: Size) -> Candidate | None:
+    """Build a network with an embedding as long as the graph's; None where it cannot be built."""
+    symbol = _build(network, versions, _embedding_length(fingerprint), image_size)
+    if symbol is None:
+        return None
+    return Candidate(network, versions, symbol, fingerprint_of_symbol(symbol, image_size))
 
 
-def _with_heads(network, options, length, image_size, found):
-    """Title, symbol and form of a network with each of its heads; only with the first where its body is not `found`."""
-    for head in HEADS_WITH_EMBEDDING if "version_output" in _versions(NAMES[network][0]) else [FIRST_HEAD]:
-        symbol = _build(network, options, head, length, image_size)
-        if symbol is None:
-            continue
-        ours = find_form_of_symbol(symbol, image_size)
-        versions = {**options, "version_output": head}
-        yield " ".join([network, *(f"{key} {value}" for key, value in versions.items())]), symbol, ours
-        if head == FIRST_HEAD and ours.signatures[ours.steps[-1].inputs[0]] not in found:
-            return
-
-
-def _build(network, options, head, length, image_size):
-    """The symbol of a network; None where these versions do not go together."""
+def _build(network: str, versions: Versions, length: int, image_size: Size) -> Symbol | None:
+    """Return the symbol of a network; None where these versions do not go together."""
     try:
-        return get_symbol(network, length, image_size=image_size, version_output=head, **options)
+        return get_symbol(network, length, image_size=image_size, **versions)
     except ValueError:
         return None
 
 
-def _versions(family):
-    return inspect.signature(family.builder).parameters
+def _embedding_length(fingerprint: Fingerprint) -> int:
+    """Return the length of the vectors in the last trained operator, which are the embedding's."""
+    constants = fingerprint.graph.constants
+    nodes = [step.node for step in fingerprint.steps if step.node.op in TRAINED]
+    return len([constants[node.inputs[1]] for node in nodes if node.inputs[1] in constants][-1])
 
 
-def find_form_of_symbol(symbol, image_size):
-    """The form of a network whose numbers do not matter; its constants bear the parameters' names."""
+def fingerprint_of_symbol(symbol: Symbol, image_size: Size) -> Fingerprint:
+    """Return the fingerprint of a network whose parameter values do not matter; its constants have their names."""
     shape = (1, 3, *image_size)
-    arguments, _, auxiliary = symbol.infer_shape(data=shape)
+    return take_fingerprint(from_symbol(symbol, placeholders(symbol, shape), shape))
+
+
+def placeholders(symbol: Symbol, data_shape: tuple[int, ...]) -> Constants:
+    """Return zeros for all parameters of a symbol, in their shapes but without memory of that size."""
+    arguments, _, auxiliary = symbol.infer_shape(data=data_shape)
     names = symbol.list_arguments() + symbol.list_auxiliary_states()
     zero = np.zeros((), np.float32)
-    params = {name: np.broadcast_to(zero, size) for name, size in zip(names, arguments + auxiliary) if name != "data"}
-    return find_form(from_symbol(symbol, params, shape))
+    return {name: np.broadcast_to(zero, shape) for name, shape in zip(names, arguments + auxiliary) if name != "data"}
 
 
-def _embedding_length(form):
-    """The length of the vectors in the last trained operator, which are the embedding's."""
-    last = [step.node for step in form.steps if step.node.op in TRAINED and step.node.inputs[1] in form.graph.constants]
-    return len(form.graph.constants[last[-1].inputs[1]])
+def _with_same_norms(first: Candidate, fingerprint: Fingerprint, image_size: Size) -> Match:
+    """Return the output that has the norms of the graph; `first` where the graph's norms are folded, or none has."""
+    match = _match(first, fingerprint)
+    if not 0 < match.layers_with_other_norms() <= MAX_LAYERS_IN_OUTPUT:
+        return match
+    for output in _outputs_of(first.network):
+        candidate = _candidate(first.network, {**first.versions, "version_output": output}, fingerprint, image_size)
+        if candidate is not None and candidate.fingerprint.signature == fingerprint.signature:
+            other = _match(candidate, fingerprint)
+            if not other.layers_with_other_norms():
+                return other
+    return match
 
 
-def pair_steps(ours, theirs):
-    """(step of ours, step of theirs) for all steps of two graphs that are the same."""
-    makers = [{step.output: step for step in form.steps} for form in (ours, theirs)]
+def _match(candidate: Candidate, fingerprint: Fingerprint) -> Match:
+    pairs = pair_steps(candidate.fingerprint, fingerprint)
+    return Match(candidate.title, candidate.symbol, candidate.fingerprint, pairs)
+
+
+def pair_steps(ours: Fingerprint, theirs: Fingerprint) -> list[tuple[Step, Step]]:
+    """Return (step of ours, step of theirs) for all steps of two equal graphs, from the end on."""
+    our_steps, their_steps = ({step.output: step for step in steps} for steps in (ours.steps, theirs.steps))
     waiting, pairs = [(ours.end, theirs.end)], {}
     while waiting:
-        steps = [maker.get(tensor) for maker, tensor in zip(makers, waiting.pop())]
-        if None in steps or steps[0].output in pairs:
-            continue
-        pairs[steps[0].output] = tuple(steps)
-        waiting += zip(*(_arranged(step, form) for step, form in zip(steps, (ours, theirs))))
+        our_tensor, their_tensor = waiting.pop()
+        if our_tensor in our_steps and their_tensor in their_steps and our_tensor not in pairs:
+            step, other = our_steps[our_tensor], their_steps[their_tensor]
+            pairs[our_tensor] = step, other
+            waiting += zip(ours.ordered_inputs(step), theirs.ordered_inputs(other))
     return list(pairs.values())
 
 
-def _arranged(step, form):
-    """A step's sources, in an order that is the same for the same step of another graph."""
-    return sorted(step.inputs, key=form.signatures.get) if step.node.op in COMMUTATIVE else step.inputs
-
-
-def _have_other_norms(ours, theirs):
-    """Whether two equal steps are layers with other norms beside them."""
-    layers = [step.source for step in (ours, theirs) if isinstance(step.source, Layer)]
-    return len({(len(layer.before), len(layer.after)) for layer in layers}) > 1
-
-
-def _nearest(form, tried):
-    """What differs first between a form and that of tried, (shared steps, title, form), which shares most with it."""
-    if not tried:
+def _nearest(compared: list[Candidate], fingerprint: Fingerprint) -> str:
+    """Return in words the first difference from the candidate that shares most steps with the graph."""
+    if not compared:
         return "None with about as many layers takes images of this size"
-    _, title, ours = max(tried, key=lambda one: one[0])
-    theirs, expected = _first_unknown(form, ours), _first_unknown(ours, form)
-    return f"Nearest is {title}: the file has {theirs} where that has {expected}"
+    found = set(fingerprint.signatures.values())
+    nearest = max(compared, key=lambda candidate: len(found.intersection(candidate.fingerprint.signatures.values())))
+    theirs = _first_unknown(fingerprint, nearest.fingerprint)
+    expected = _first_unknown(nearest.fingerprint, fingerprint)
+    return f"Nearest is {nearest.title}: the file has {theirs} where that has {expected}"
 
 
-def _first_unknown(form, other):
-    """A description of the first step of a form that is not in the other."""
+def _first_unknown(fingerprint: Fingerprint, other: Fingerprint) -> str:
+    """Return in words the first step of a fingerprint that the other does not have."""
     known = set(other.signatures.values())
-    step = next((step for step in form.steps if form.signatures[step.output] not in known), None)
-    return "nothing more" if step is None else describe(step)
+    for step in fingerprint.steps:
+        if fingerprint.signatures[step.output] not in known:
+            return describe(step)
+    return "nothing more"

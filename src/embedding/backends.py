@@ -16,6 +16,7 @@ import numpy as np
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.conversion.file import INT8_PRODUCER, PRODUCER
 from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.network import BATCH_SIZE, load_model
@@ -27,7 +28,6 @@ PACKAGES = {  # of each backend, the fastest on CPUs first: benchmark.py shows i
     "mxnet": ("mxnet",),
 }
 CHOICES = ("auto", *PACKAGES)
-PRODUCER, INT8_PRODUCER = "insightface-mx", "insightface-mx int8"  # what an ONNX file says of its origin
 INT8_COSINE = 0.98  # between two runtimes' embeddings of an image in int8: they do not round at the same places
 
 

@@ -17,11 +17,9 @@ from onnx_networks import random_params, save_network, save_params
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.conversion import file as onnx_file
-from insightface_mx.conversion import fold_norms as onnx_layers
-from insightface_mx.conversion import graph as onnx_graph
-from insightface_mx.conversion import proof as onnx_check
-from insightface_mx.deploy import export_onnx, import_onnx
+from insightface_mx.conversion import file, importer, operators, proof
+from insightface_mx.conversion.fold_norms import change_epsilon, fold_norms
+from insightface_mx.deploy import export_onnx
 from insightface_mx.formats.verification_set import write_bin
 
 SIZE = 9
@@ -102,11 +100,11 @@ def exported(symbol, path, fold=False):
     """Largest relative difference of the exported symbol, and the operators in its file."""
     images = np.random.RandomState(1).normal(size=SHAPE).astype(np.float32)
     params = random_params(symbol, SHAPE)
-    graph = onnx_graph.from_symbol(symbol, params, SHAPE)
-    graph = onnx_layers.fold(graph) if fold else graph
-    (expected,) = onnx_check.mxnet_runner(symbol, params, SHAPE)(images)
-    onnx_file.save(graph, path, (SIZE, SIZE), [expected.shape[1:]])
-    (found,) = onnx_check.onnx_runner(path)(images)
+    graph = operators.from_symbol(symbol, params, SHAPE)
+    graph = fold_norms(graph) if fold else graph
+    (expected,) = proof.mxnet_runner(symbol, params, SHAPE)(images)
+    file.save(graph, path, (SIZE, SIZE), [expected.shape[1:]])
+    (found,) = proof.onnx_runner(path)(images)
     return np.abs(found - expected).max() / np.abs(expected).max(), [node.op for node in graph.nodes]
 
 
@@ -118,7 +116,7 @@ def test_an_operator_computes_what_mxnet_computes(name, tmp_path):
 
 def test_every_operator_of_the_table_is_among_those():
     nodes = [node for symbol in OPERATORS.values() for node in json.loads(symbol.tojson())["nodes"]]
-    assert set(onnx_graph.OPERATORS) <= {node["op"] for node in nodes}
+    assert set(operators.OPERATORS) <= {node["op"] for node in nodes}
 
 
 @pytest.mark.parametrize("name", FOLDED)
@@ -133,7 +131,7 @@ def test_norms_go_where_a_layer_can_do_their_work(name, tmp_path):
 def test_a_norm_of_another_eps_does_the_same():
     gamma, variance, values = np.array([0.5, -2.0]), np.array([0.0, 0.3]), np.array([0.7, 0.1])
     for fixed in (False, True):
-        new_gamma, new_variance = onnx_layers.with_eps(gamma, variance, 1e-5, 2e-5, fixed)
+        new_gamma, new_variance = change_epsilon(gamma, variance, 1e-5, 2e-5, fixed)
         before, after = gamma * values / np.sqrt(variance + 1e-5), new_gamma * values / np.sqrt(new_variance + 2e-5)
         np.testing.assert_allclose(after, before, rtol=1e-12)
         assert np.array_equal(new_gamma, gamma) == fixed
@@ -151,7 +149,7 @@ def test_a_norm_of_another_eps_does_the_same():
 )
 def test_what_has_no_onnx_form_is_named(symbol, message):
     with pytest.raises(UserError, match=message):
-        onnx_graph.from_symbol(symbol, random_params(symbol, SHAPE), SHAPE)
+        operators.from_symbol(symbol, random_params(symbol, SHAPE), SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -176,13 +174,12 @@ def command(capsys, *args):
     return status, streams.out, streams.err
 
 
-def test_the_command_writes_what_it_has_compared(y1, tmp_path, capsys, caplog):
-    caplog.set_level("INFO")
+def test_the_command_writes_what_it_has_compared(y1, tmp_path, capsys):
     prefix, _, _ = y1
     path = tmp_path / "new" / "y1.onnx"
-    status, out, _ = command(capsys, "--model", f"{prefix},0", "--output", path)
+    status, out, err = command(capsys, "--model", f"{prefix},0", "--output", path)
     assert status == 0
-    assert "27 numbers under 1e-20 taken as 0" in caplog.text
+    assert "27 numbers under 1e-20 taken as 0" in err
     difference = float(out.split("largest relative difference ")[1].split(",")[0])
     assert 0 < difference < 2e-5
     model = onnx.load(str(path))
@@ -212,7 +209,7 @@ def test_the_head_gives_the_cosines_with_the_class_weights(y1, tmp_path, capsys)
     save_params(tmp_path / "head", symbol, {**params, "fc7_weight": weight})
     path = str(tmp_path / "head.onnx")
     assert command(capsys, "--model", f"{tmp_path}/head,0", "--output", path, "--head", "--fold-norms")[0] == 0
-    embeddings, cosines = onnx_check.onnx_runner(path)(onnx_check.make_images((56, 56)))
+    embeddings, cosines = proof.onnx_runner(path)(proof.make_images((56, 56)))
     units = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in (embeddings, weight)]
     np.testing.assert_allclose(cosines, units[0] @ units[1].T, atol=1e-5)
     assert np.ptp(cosines) > 0.1
@@ -222,13 +219,14 @@ def test_a_file_that_differs_is_not_left(y1, tmp_path, capsys, monkeypatch):
     prefix, _, _ = y1
     (tmp_path / "y1.onnx").write_bytes(b"the earlier one")
 
-    def slightly_wrong(writer, name, sources, attrs):
-        writer.params[sources[1]] = writer.params[sources[1]] * np.float32(1.001)
-        return prelu_writer(writer, name, sources, attrs)
+    def slightly_wrong(writer, node):
+        slope = node.sources[1]
+        writer.params[slope] = writer.params[slope] * np.float32(1.001)
+        return prelu_writer(writer, node)
 
-    prelu_writer = onnx_graph.OPERATORS["LeakyReLU"]
-    monkeypatch.setitem(onnx_graph.OPERATORS, "LeakyReLU", slightly_wrong)
-    monkeypatch.setattr(onnx_check, "mxnet_runner", with_own_params(onnx_check.mxnet_runner, y1[2]))
+    prelu_writer = operators.OPERATORS["LeakyReLU"]
+    monkeypatch.setitem(operators.OPERATORS, "LeakyReLU", slightly_wrong)
+    monkeypatch.setattr(proof, "mxnet_runner", with_own_params(proof.mxnet_runner, y1[2]))
     status, _, err = command(capsys, "--model", f"{prefix},0", "--output", tmp_path / "y1.onnx")
     assert status == 2
     assert "disagree at batch 1: largest relative difference 0.00" in err
@@ -245,13 +243,13 @@ def with_own_params(runner, params):
     [(1e-4, 0.99999, True), (1.01e-4, 1, False), (0, 0.999989, False), (np.nan, 1, False), (0, np.nan, False)],
 )
 def test_what_counts_as_a_small_difference(relative, cosine, small):
-    assert onnx_check.Difference(relative, cosine).is_small == small
+    assert proof.Difference(relative, cosine).is_small == small
 
 
 def test_the_difference_is_that_of_the_worst_output_and_image():
     one = [np.array([[3.0, 4.0], [0.0, 10.0]]), np.array([[1.0]])]
     other = [np.array([[4.0, 3.0], [0.0, 10.0]]), np.array([[1.5]])]
-    assert onnx_check.compare(one, other) == pytest.approx((0.5, 0.96))
+    assert proof.compare(one, other) == pytest.approx((0.5, 0.96))
 
 
 def test_real_images_are_compared_on_too(tmp_path):
@@ -262,8 +260,8 @@ def test_real_images_are_compared_on_too(tmp_path):
         (tmp_path / "faces" / f"{i}.png").write_bytes(encoded)
     (tmp_path / "faces" / "notes.txt").write_text("no image")
     write_bin(str(tmp_path / "set.bin"), [encoded] * 40, [True] * 20)
-    made = onnx_check.make_images((112, 112))
-    folder, verification = (onnx_check.make_images((112, 112), str(tmp_path / name)) for name in ("faces", "set.bin"))
+    made = proof.make_images((112, 112))
+    folder, verification = (proof.make_images((112, 112), str(tmp_path / name)) for name in ("faces", "set.bin"))
     assert [len(images) for images in (made, folder, verification)] == [6, 9, 36]
     assert folder[8, :, 0, 0].tolist() == [50, 100, 200]
     assert np.array_equal(folder[:6], made)
@@ -291,9 +289,9 @@ def others(tmp_path_factory):
             "does not fit its symbol and --image-size 56,56: pre_fc1_weight is (32, 25088), not (32, 8192)",
         ),
         (["--model", "{y1},0", "--output", "a.onnx", "--images", "nowhere"], "cannot open nowhere"),
-        (["--model", "{y1},0", "--output", "{y1}-symbol.json/a.onnx"], "cannot write"),
+        (["--model", "{y1},0", "--output", "{y1}-symbol.json/a.onnx"], "cannot save"),
         (["--model", "{others}/Z,0", "--output", "a.onnx"], "has no node fc1_output"),
-        (["--model", "{y1},0"], "say what to write"),
+        (["--model", "{y1},0"], "give a file to write"),
     ],
 )
 def test_errors_are_one_line_and_status_2(args, message, y1, others, tmp_path, capsys, monkeypatch):
@@ -315,13 +313,13 @@ def r18(request, tmp_path):
         save_params(tmp_path / "r18", symbol, params)
     path = str(tmp_path / "r18.onnx")
     export_onnx.main(["--model", f"{tmp_path}/r18,0", "--output", path, "--image-size", "56,56"])
-    return path, lambda images: onnx_check.mxnet_runner(symbol, params, images.shape)(images)[0]
+    return path, lambda images: proof.mxnet_runner(symbol, params, images.shape)(images)[0]
 
 
 def test_the_first_nodes_tell_that_pixels_are_wanted(r18):
-    graph, image_size = onnx_file.load(r18[0])
+    graph, image_size = file.load(r18[0])
     assert image_size == (56, 56)
-    assert import_onnx.find_scaling(graph) == (0, 1)
+    assert importer.find_scaling(graph) == (0, 1)
     assert [node.op for node in graph.nodes[:3]] == ["Sub", "Mul", "Conv"]
 
 
@@ -337,10 +335,10 @@ def test_insightface_reads_the_file(r18, insightface, monkeypatch):
     path, in_mxnet = r18
     reader = arcface_onnx(str(insightface), monkeypatch).ArcFaceONNX(path)
     assert (reader.input_mean, reader.input_std, reader.input_size) == (0, 1, (56, 56))
-    faces = [onnx_check.drawn_face(np.random.RandomState(seed), (56, 56)) for seed in range(3)]
+    faces = [proof.drawn_face(np.random.RandomState(seed), (56, 56)) for seed in range(3)]
     found = reader.get_feat([face[:, :, ::-1] for face in faces])  # it takes BGR
     expected = in_mxnet(np.stack(faces).transpose(0, 3, 1, 2).astype(np.float32))
-    assert onnx_check.compare([expected], [found]).is_small
+    assert proof.compare([expected], [found]).is_small
 
 
 def arcface_onnx(root, monkeypatch):
