@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from typing import Any, Callable, Container, Mapping, NamedTuple, Sequence
 
 import numpy as np
@@ -11,6 +10,8 @@ import numpy as np
 from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.conversion.graph import Constants, Graph, Node
+from insightface_mx.engine.symbol_graph import VARIABLE, Shape, Shapes, SymbolGraph, infer_shapes
+from insightface_mx.engine.symbol_graph import Node as SymbolNode
 
 DATA = "data"
 ACTIVATIONS = {
@@ -25,7 +26,7 @@ TO_THE_END = np.iinfo(np.int64).max
 L2_SMALL = 1e-10  # what L2Normalization adds to a squared length
 
 
-def from_symbol(symbol: Symbol, params: Mapping[str, np.ndarray], data_shape: tuple[int, ...]) -> Graph:
+def from_symbol(symbol: Symbol, params: Mapping[str, np.ndarray], data_shape: Shape) -> Graph:
     """Return the graph of a symbol, with tensors named as MXNet's nodes are.
 
     Args:
@@ -36,24 +37,17 @@ def from_symbol(symbol: Symbol, params: Mapping[str, np.ndarray], data_shape: tu
     Raises:
         UserError: An operator, or a use of one, that has no ONNX form here.
     """
-    content = json.loads(symbol.tojson())
-    writer = _Writer(params, _shapes(symbol, data_shape))
-    for node in content["nodes"]:
-        sources = [writer.tensors[source] for source, *_ in node["inputs"]]
-        writer.tensors.append(writer.write(node["op"], SymbolNode(node["name"], sources, node.get("attrs", {}))))
-    outputs = [writer.tensors[source] for source, *_ in content["heads"]]
-    return Graph(DATA, outputs, writer.nodes, writer.constants)
+    source = SymbolGraph(symbol)
+    writer = _Writer(params, infer_shapes(symbol, {DATA: data_shape}))
+    tensors: dict[SymbolNode, str] = {}  # the output of each node
+    for node in source.nodes:
+        operator = Operator(node.name, [tensors[output.node] for output in node.inputs], node.attrs)
+        tensors[node] = node.name if node.op == VARIABLE else writer.write(node.op, operator)
+    return Graph(DATA, [tensors[head.node] for head in source.heads], writer.nodes, writer.constants)
 
 
-def _shapes(symbol: Symbol, data_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every variable and every output inside the symbol."""
-    internals = symbol.get_internals()
-    _, shapes, _ = internals.infer_shape(data=data_shape)
-    return dict(zip(internals.list_outputs(), shapes))
-
-
-class SymbolNode(NamedTuple):
-    """One node of a symbol: its name, the tensors that it reads, and its attributes as MXNet writes them."""
+class Operator(NamedTuple):
+    """An operator of a symbol: its name, the tensors that it reads, and its attributes as MXNet writes them."""
 
     name: str
     sources: list[str]
@@ -74,18 +68,15 @@ class SymbolNode(NamedTuple):
 
 
 class _Writer:
-    """Collects ONNX nodes and constants; `tensors` has the output's name of every node of the symbol, by its index."""
+    """Collects ONNX nodes and constants; shapes: of every variable and every output inside the symbol."""
 
-    def __init__(self, params: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, params: Mapping[str, np.ndarray], shapes: Shapes) -> None:
         self.params, self.shapes = params, shapes
         self.nodes: list[Node] = []
         self.constants: Constants = {}
-        self.tensors: list[str] = []
 
-    def write(self, op: str, node: SymbolNode) -> str:
-        """Write one node of a symbol and return the name of its output."""
-        if op == "null":  # a variable
-            return node.name
+    def write(self, op: str, node: Operator) -> str:
+        """Write an operator of a symbol and return the name of its output."""
         if op not in OPERATORS:
             raise UserError(
                 f"operator {op} (node {node.name}) has no ONNX form here; those that have: {', '.join(OPERATORS)}"
@@ -110,10 +101,10 @@ class _Writer:
         return len(self.shapes.get(f"{tensor}_output", self.shapes.get(tensor, ())))
 
 
-WriteOperator = Callable[[_Writer, SymbolNode], str]
+WriteOperator = Callable[[_Writer, Operator], str]
 
 
-def _skip(_: _Writer, node: SymbolNode) -> str:
+def _skip(_: _Writer, node: Operator) -> str:
     """Write nothing: in inference the operator returns its input."""
     return node.sources[0]
 
@@ -124,24 +115,24 @@ def _as(op: str) -> WriteOperator:
 
 
 def _with_scalar(op: str) -> WriteOperator:
-    def write(writer: _Writer, node: SymbolNode) -> str:
+    def write(writer: _Writer, node: Operator) -> str:
         scalar = writer.constant(f"{node.name}_scalar", node.get("scalar"))
         return writer.add(op, node.name, [node.sources[0], scalar])
 
     return write
 
 
-def _sum(writer: _Writer, node: SymbolNode) -> str:
+def _sum(writer: _Writer, node: Operator) -> str:
     return writer.add("Add" if len(node.sources) == 2 else "Sum", node.name, node.sources)
 
 
-def _activation(writer: _Writer, node: SymbolNode) -> str:
+def _activation(writer: _Writer, node: Operator) -> str:
     kind = node.text("act_type")
     node.check("act_type", kind, ACTIVATIONS)
     return writer.add(ACTIVATIONS[kind], node.name, node.sources)
 
 
-def _leaky_relu(writer: _Writer, node: SymbolNode) -> str:
+def _leaky_relu(writer: _Writer, node: Operator) -> str:
     node.check("act_type", node.text("act_type"), ["prelu"])
     data, slope = node.sources
     # ONNX would align a slope of shape [C] with the columns of the map
@@ -149,7 +140,7 @@ def _leaky_relu(writer: _Writer, node: SymbolNode) -> str:
     return writer.add("PRelu", node.name, [data, writer.constant(slope, writer.params[slope].reshape(shape))])
 
 
-def _batch_norm(writer: _Writer, node: SymbolNode) -> str:
+def _batch_norm(writer: _Writer, node: Operator) -> str:
     node.check("axis", node.get("axis", 1), [1])
     data, gamma, beta, mean, variance = node.sources
     epsilon = node.get("eps", 1e-3)
@@ -161,7 +152,7 @@ def _batch_norm(writer: _Writer, node: SymbolNode) -> str:
     return writer.add("BatchNormalization", node.name, [data, gamma, beta, mean, variance], epsilon=epsilon)
 
 
-def _input_norm(writer: _Writer, node: SymbolNode, epsilon: float) -> str:
+def _input_norm(writer: _Writer, node: Operator, epsilon: float) -> str:
     """Write a norm of the images with fixed gamma as a subtraction and a multiplication.
 
     insightface's readers look for Sub and Mul in the names of the first nodes, and give such a file pixels of 0..255.
@@ -174,7 +165,7 @@ def _input_norm(writer: _Writer, node: SymbolNode, epsilon: float) -> str:
     return writer.add("Mul", f"Mul_{node.name}", [shifted, writer.constant(f"{node.name}_scale", 1 / deviation)])
 
 
-def _window(node: SymbolNode) -> dict[str, tuple[int, ...]]:
+def _window(node: Operator) -> dict[str, tuple[int, ...]]:
     """Return the attributes that convolution and pooling share; pads: all sides' starts, then all sides' ends."""
     return {
         "kernel_shape": node.get("kernel"),
@@ -183,12 +174,12 @@ def _window(node: SymbolNode) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _convolution(writer: _Writer, node: SymbolNode) -> str:
+def _convolution(writer: _Writer, node: Operator) -> str:
     dilations, group = node.get("dilate", (1, 1)), node.get("num_group", 1)
     return writer.add("Conv", node.name, node.sources, dilations=dilations, group=group, **_window(node))
 
 
-def _dense(writer: _Writer, node: SymbolNode) -> str:
+def _dense(writer: _Writer, node: Operator) -> str:
     data, *parameters = node.sources
     if writer.rank(data) != 2:
         node.check("flatten", node.get("flatten", True), [True])
@@ -196,7 +187,7 @@ def _dense(writer: _Writer, node: SymbolNode) -> str:
     return writer.add("Gemm", node.name, [data, *parameters], transB=1)
 
 
-def _pooling(writer: _Writer, node: SymbolNode) -> str:
+def _pooling(writer: _Writer, node: Operator) -> str:
     kind = node.text("pool_type", "max")
     node.check("pool_type", kind, ["avg", "max"])
     if node.get("global_pool", False):
@@ -208,20 +199,20 @@ def _pooling(writer: _Writer, node: SymbolNode) -> str:
     return writer.add("AveragePool", node.name, node.sources, count_include_pad=counted, **_window(node))
 
 
-def _concat(writer: _Writer, node: SymbolNode) -> str:
+def _concat(writer: _Writer, node: Operator) -> str:
     return writer.add("Concat", node.name, node.sources, axis=node.get("dim", 1))
 
 
-def _flatten(writer: _Writer, node: SymbolNode) -> str:
+def _flatten(writer: _Writer, node: Operator) -> str:
     return writer.add("Flatten", node.name, node.sources, axis=1)
 
 
-def _transpose(writer: _Writer, node: SymbolNode) -> str:
+def _transpose(writer: _Writer, node: Operator) -> str:
     return writer.add("Transpose", node.name, node.sources, perm=node.get("axes"))
 
 
 def _reduce(op: str) -> WriteOperator:
-    def write(writer: _Writer, node: SymbolNode) -> str:
+    def write(writer: _Writer, node: Operator) -> str:
         axis = node.get("axis")
         axes = {} if axis is None else {"axes": axis if isinstance(axis, tuple) else (axis,)}
         return writer.add(op, node.name, node.sources, keepdims=int(node.get("keepdims", False)), **axes)
@@ -229,12 +220,12 @@ def _reduce(op: str) -> WriteOperator:
     return write
 
 
-def _tile(writer: _Writer, node: SymbolNode) -> str:
+def _tile(writer: _Writer, node: Operator) -> str:
     repeats = writer.constant(f"{node.name}_reps", node.get("reps"), np.int64)
     return writer.add("Tile", node.name, [*node.sources, repeats])
 
 
-def _pad(writer: _Writer, node: SymbolNode) -> str:
+def _pad(writer: _Writer, node: Operator) -> str:
     node.check("mode", node.text("mode"), ["constant"])
     width = node.get("pad_width")  # (before, after) for each axis; ONNX wants all before, then all after
     pads = writer.constant(f"{node.name}_pads", width[::2] + width[1::2], np.int64)
@@ -242,18 +233,18 @@ def _pad(writer: _Writer, node: SymbolNode) -> str:
     return writer.add("Pad", node.name, [*node.sources, pads, value], mode="constant")
 
 
-def _slice(writer: _Writer, node: SymbolNode) -> str:
+def _slice(writer: _Writer, node: Operator) -> str:
     begin, end = node.get("begin"), node.get("end")
     return _cut(writer, node, begin, end, range(len(begin)))
 
 
-def _slice_axis(writer: _Writer, node: SymbolNode) -> str:
+def _slice_axis(writer: _Writer, node: Operator) -> str:
     return _cut(writer, node, [node.get("begin")], [node.get("end")], [node.get("axis")])
 
 
 def _cut(
     writer: _Writer,
-    node: SymbolNode,
+    node: Operator,
     begin: Sequence[int | None],
     end: Sequence[int | None],
     axes: Sequence[int],
@@ -271,7 +262,7 @@ def _cut(
     return writer.add("Slice", node.name, [*node.sources, *inputs])
 
 
-def _l2_normalization(writer: _Writer, node: SymbolNode) -> str:
+def _l2_normalization(writer: _Writer, node: Operator) -> str:
     node.check("mode", node.text("mode", "instance"), ["instance"])
     name, axes = node.name, list(range(1, writer.rank(node.sources[0])))
     squares = writer.add("ReduceSumSquare", f"{name}_squares", node.sources, axes=axes, keepdims=1)
