@@ -52,7 +52,7 @@ class ConfigParser(argparse.ArgumentParser):
             "options on the command line override them",
         )
 
-    def parse_known_args(  # type: ignore[override] (its overloads)
+    def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
         """Parse a command line; see ArgumentParser.

@@ -19,6 +19,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         help_text = action.help or ""
+        if isinstance(action.default, tuple):  # a size: as it is given
+            return f"{help_text} (default: {','.join(map(str, action.default))})"
         if action.default is False or action.default in ("", None, argparse.SUPPRESS) or "(default" in help_text:
             return help_text
         return super()._get_help_string(action)

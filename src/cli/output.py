@@ -1,4 +1,4 @@
-"""Print beside a progress bar: results on standard output, notes and log lines where the command wants them."""
+"""Print next to a progress bar: results on standard output, notes and log lines on the stream of the command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def note(line: str) -> None:
 class Console(logging.Handler):
     """Writes log messages to standard output or standard error without tearing a progress bar.
 
-    The stream is looked up for every message, so that a test or a caller may replace it.
+    It looks the stream up for every message, so that a test or a caller may replace it.
     """
 
     def __init__(self, to_stderr: bool = False) -> None:

@@ -1,6 +1,7 @@
-"""Parsers of option values: each takes the text of a command line and returns a value or raises ArgumentTypeError.
+"""Parse the values of options: each function takes the text of a command line and returns the value.
 
-They are argparse's `type` functions, so that an option means the same in every command.
+They are argparse's `type` functions, so that an option means the same in every command. For a wrong text they raise
+ArgumentTypeError, or ValueError if it is no number at all.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ def image_size(text: str) -> Size:
         Height and width, both above 0.
     """
     sides = [side.strip() for side in text.split(",")]
-    if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise argparse.ArgumentTypeError(f"'{text}' is not an image size: write height,width, for example 112,112")
     return int(sides[0]), int(sides[1])
 
 
 def size_text(size: Size) -> str:
-    """Write a size as `image_size` reads it: (112, 96) as '112,96'."""
+    """Return a size as `image_size` reads it: '112,96' for (112, 96)."""
     return f"{size[0]},{size[1]}"
 
 
 def positive(text: str) -> int:
     """Parse a whole number above 0."""
-    if not text.isdigit() or not int(text):
+    if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
 
@@ -42,7 +43,11 @@ def positive_list(text: str) -> list[int]:
 
 
 def not_negative(kind: Callable[[str], float]) -> Callable[[str], float]:
-    """Make a parser of numbers that are 0 or more; kind: int or float."""
+    """Make a parser of finite numbers that are 0 or more.
+
+    Args:
+        kind: int or float.
+    """
 
     def parse(text: str) -> float:
         value = kind(text)
@@ -50,7 +55,7 @@ def not_negative(kind: Callable[[str], float]) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
         return value
 
-    parse.__name__ = kind.__name__  # argparse names it where the text is no number at all
+    parse.__name__ = kind.__name__  # argparse names it if the text is no number at all
     return parse
 
 

@@ -45,7 +45,7 @@ class LossValueMetric(mx.metric.EvalMetric):
     def __init__(self) -> None:
         super().__init__("lossvalue", has_global_stats=True)
 
-    def update(self, labels: list[NDArray], preds: list[NDArray]) -> None:
+    def update(self, _labels: list[NDArray], preds: list[NDArray]) -> None:
         """Add a batch: its labels, and the outputs of the training symbol."""
         _add(self, preds[-1].mean(), 1)
 
