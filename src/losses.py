@@ -14,12 +14,11 @@ from __future__ import annotations
 import math
 from typing import Callable, NamedTuple
 
-from insightface_mx.base.compat import Module, Symbol, mx
+from insightface_mx.base.compat import L2_EPSILON, Module, Symbol, mx
 from insightface_mx.options import LossOptions
 
 BETA = "fc7_beta"
 NEAR_ONE = 0.99999994  # the largest float32 under 1: here arccos still has a finite slope
-SMALL = 1e-10  # what L2Normalization adds to a squared length
 TINY = 1.2e-38  # the smallest float32 that is not denormal
 LONGEST = 1e15  # an element of an embedding; larger ones would overflow when squared
 
@@ -103,7 +102,7 @@ def margin_logits(
         scaled = mx.sym.L2Normalization(embedding, mode="instance", name="fc1n") * scale
     else:
         scaled = mx.sym.clip(embedding, -LONGEST, LONGEST)
-        scale = mx.sym.sqrt(mx.sym.sum(mx.sym.square(scaled), axis=1) + SMALL)
+        scale = mx.sym.sqrt(mx.sym.sum(mx.sym.square(scaled), axis=1) + L2_EPSILON)
     fc7 = mx.sym.FullyConnected(scaled, weight, no_bias=True, num_hidden=num_classes, name="fc7")
     target = mx.sym.pick(fc7, label, axis=1)
     cos_t = target / scale

@@ -27,6 +27,8 @@ Context = Any
 Module = Any
 Params = Dict[str, NDArray]  # parameter name -> value
 
+L2_EPSILON = 1e-10  # what MXNet's operator L2Normalization adds to a squared length
+
 
 def __getattr__(name: str) -> MXNet:
     """Load MXNet for the name `mx`."""

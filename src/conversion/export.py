@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from insightface_mx.base.compat import Symbol, mx
+from insightface_mx.base.compat import L2_EPSILON, Symbol, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
 from insightface_mx.conversion import file
 from insightface_mx.conversion.fold_norms import fold_norms as folded
 from insightface_mx.conversion.graph import Constants
-from insightface_mx.conversion.operators import L2_SMALL, from_symbol
+from insightface_mx.conversion.operators import from_symbol
 from insightface_mx.conversion.proof import Difference, check_equal, onnx_runner
 from insightface_mx.engine import denormals
 from insightface_mx.engine.network import check_fit, embedding_of
@@ -58,7 +58,7 @@ def load_network(model: str, image_size: Size, with_cosines: bool = False) -> Ne
 
 def _with_cosines(network: Network) -> Network:
     weight = network.params[CLASS_WEIGHTS]
-    unit = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), L2_SMALL)
+    unit = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), L2_EPSILON)
     embedding = mx.sym.L2Normalization(network.symbol, mode="instance", name="fc1n")
     weights = mx.sym.Variable(CLASS_WEIGHTS)
     cosine = mx.sym.FullyConnected(embedding, weights, no_bias=True, num_hidden=len(unit), name="cosine")

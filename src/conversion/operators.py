@@ -7,7 +7,7 @@ from typing import Any, Callable, Container, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from insightface_mx.base.compat import Symbol
+from insightface_mx.base.compat import L2_EPSILON, Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.conversion.graph import Constants, Graph, Node
 from insightface_mx.engine.symbol_graph import VARIABLE, Shape, Shapes, SymbolGraph, infer_shapes
@@ -23,7 +23,6 @@ ACTIVATIONS = {
     "tanh": "Tanh",
 }
 TO_THE_END = np.iinfo(np.int64).max
-L2_SMALL = 1e-10  # what L2Normalization adds to a squared length
 
 
 def from_symbol(symbol: Symbol, params: Mapping[str, np.ndarray], data_shape: Shape) -> Graph:
@@ -266,7 +265,7 @@ def _l2_normalization(writer: _Writer, node: Operator) -> str:
     node.check("mode", node.text("mode", "instance"), ["instance"])
     name, axes = node.name, list(range(1, writer.rank(node.sources[0])))
     squares = writer.add("ReduceSumSquare", f"{name}_squares", node.sources, axes=axes, keepdims=1)
-    small = writer.constant(f"{name}_small", node.get("eps", L2_SMALL))
+    small = writer.constant(f"{name}_small", node.get("eps", L2_EPSILON))
     length = writer.add("Sqrt", f"{name}_length", [writer.add("Add", f"{name}_plus", [squares, small])])
     return writer.add("Div", name, [node.sources[0], length])
 
