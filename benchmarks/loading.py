@@ -17,8 +17,8 @@ import numpy as np
 import simplejpeg
 
 from insightface_mx.base.compat import cpu_count, mx
-from insightface_mx.formats.rec_writer import write_training_set
 from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.image_iter import FaceImageIter
 
 SIZE, BATCH = 112, 128

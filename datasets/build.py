@@ -23,7 +23,7 @@ from insightface_mx.cli.types import positive
 from insightface_mx.datasets import command, hold_out
 from insightface_mx.datasets.spool import Spool
 from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.rec_writer import Images, refuse_existing, write_lst, write_training_set
+from insightface_mx.formats.training_set import LazyImages, refuse_existing, write_lst, write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos import sources
 
@@ -44,7 +44,7 @@ def build(args):
         if args.hold_out:
             groups = write_held_out(args, photos, groups, spool)
         write_lst(os.path.join(args.output, "train.lst"), _rows(photos, groups))
-    write_training_set(args.output, [Images(spool.face, group) for group in groups], settings.image_size)
+    write_training_set(args.output, [LazyImages(spool.face, group) for group in groups], settings.image_size)
     spool.remove()
     logging.info("%d images of %d people in %s", sum(map(len, groups)), len(groups), args.output)
 

@@ -24,10 +24,16 @@ from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command
-from insightface_mx.formats.identities import by_label, verification_sets
-from insightface_mx.formats.rec_writer import Images, refuse_existing, write_training_set
 from insightface_mx.formats.recordio import RecordFile, find_offsets
-from insightface_mx.formats.training_set import read_property
+from insightface_mx.formats.training_set import (
+    LazyImages,
+    group_by_label,
+    read_property,
+    record_range,
+    refuse_existing,
+    verification_sets,
+    write_training_set,
+)
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_record
 
@@ -53,7 +59,8 @@ class Check:
 
     def good_groups(self):
         """For every person the record numbers of the images that nothing is wrong with."""
-        return list(by_label({n: image.labels[0] for n, image in self.images.items() if n not in self.bad}).values())
+        good = {number: image.labels[0] for number, image in self.images.items() if number not in self.bad}
+        return group_by_label(list(good), list(good.values()))
 
     @property
     def image_size(self):
@@ -126,7 +133,7 @@ class Check:
         record = self.found.get(0)
         if not record or record.problem or record.size:
             return False
-        if len(record.labels) >= 2 and 0 < record.labels[0] <= record.labels[1] <= max(self.found) + 1:
+        if record_range(record.labels, max(self.found) + 1) is not None:
             return True
         self._say(f"record 0 names the persons' records {record.labels[:2]}, which are not in the file")
         return False
@@ -137,10 +144,10 @@ class Check:
         if record is None or record.problem:
             self._say(f"person {person}: its record {number} cannot be read")
             return []
-        if len(record.labels) < 2 or not 0 < record.labels[0] <= record.labels[1] <= max(self.found) + 1:
+        numbers = record_range(record.labels, max(self.found) + 1)
+        if numbers is None:
             self._say(f"person {person}: its record {number} names the records {record.labels[:2]}, not in the file")
             return []
-        numbers = range(int(record.labels[0]), int(record.labels[1]))
         if not any(one in self.images for one in numbers):
             self._say(f"person {person}: no images")
         for one in numbers:
@@ -211,7 +218,7 @@ def check(args):
         groups = found.good_groups()
         if not groups:
             raise UserError(f"{args.data_dir} has no good image: there is nothing to repair")
-        images = [Images(lambda number: found.records.read(number)[1], group.tolist()) for group in groups]
+        images = [LazyImages(lambda number: found.records.read(number)[1], group.tolist()) for group in groups]
         write_training_set(args.repair, images, found.image_size)
         logging.info("%d good images of %d people in %s", sum(map(len, groups)), len(groups), args.repair)
     return not found.problems

@@ -20,8 +20,7 @@ from insightface_mx.cli.main import Help
 from insightface_mx.cli.types import positive
 from insightface_mx.datasets import command
 from insightface_mx.embedding.embedder import Embedder
-from insightface_mx.formats.identities import TrainingSet
-from insightface_mx.formats.rec_writer import Images, refuse_existing, write_training_set
+from insightface_mx.formats.training_set import LazyImages, TrainingSet, refuse_existing, write_training_set
 from insightface_mx.formats.verification_set import read_bin
 
 
@@ -31,16 +30,18 @@ def merge(args):
     sizes = {data.image_size for data in sets}
     if len(sizes) > 1:
         raise UserError(f"the sets have images of {' and '.join(map(str, sorted(sizes)))} (height, width): build alike")
-    _write(args.output, [Images(data.image, group.tolist()) for data in sets for group in data.groups], sets[0], [])
+    _write(
+        args.output, [LazyImages(data.image, group.tolist()) for data in sets for group in data.identities], sets[0], []
+    )
 
 
 def filter_by_count(args):
     """People with so many images; of those with too many the first are kept."""
     data = TrainingSet(args.data_dir)
-    kept = [group[: args.max_images] for group in data.groups if len(group) >= args.min_images]
+    kept = [group[: args.max_images] for group in data.identities if len(group) >= args.min_images]
     dropped = [
         (f"person {person}", f"{len(group)} images, {args.min_images} are wanted")
-        for person, group in enumerate(data.groups)
+        for person, group in enumerate(data.identities)
         if len(group) < args.min_images
     ]
     _write_groups(args.output, data, kept, dropped)
@@ -51,8 +52,8 @@ def clean(args):
     data = TrainingSet(args.data_dir)
     embed = Embedder(args.model, data.image_size, args.ctx)
     kept, dropped = [], []
-    for person, group in enumerate(data.groups):
-        embeddings = embed(Images(data.image, group.tolist()))
+    for person, group in enumerate(data.identities):
+        embeddings = embed(LazyImages(data.image, group.tolist()))
         cosines = embeddings @ centre(embeddings)
         kept.append(group[cosines >= args.min_cosine])
         dropped += [
@@ -69,8 +70,8 @@ def exclude(args):
     embed = Embedder(args.model, data.image_size, args.ctx)
     others = np.concatenate([embed(list(dict.fromkeys(read_bin(path)[0]))) for path in args.verification])
     kept, dropped = [], []
-    for person, group in enumerate(data.groups):
-        nearest = (others @ centre(embed(Images(data.image, group.tolist())))).max()
+    for person, group in enumerate(data.identities):
+        nearest = (others @ centre(embed(LazyImages(data.image, group.tolist())))).max()
         if nearest <= args.max_cosine:
             kept.append(group)
         else:
@@ -85,7 +86,7 @@ def centre(embeddings):
 
 
 def _write_groups(output, data, groups, dropped):
-    _write(output, [Images(data.image, group.tolist()) for group in groups if len(group)], data, dropped)
+    _write(output, [LazyImages(data.image, group.tolist()) for group in groups if len(group)], data, dropped)
 
 
 def _write(output, images, data, dropped):

@@ -13,7 +13,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command
 from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.identities import TrainingSet, verification_sets
+from insightface_mx.formats.training_set import TrainingSet, verification_sets
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_record
 
@@ -21,7 +21,7 @@ from insightface_mx.photos.decode import decode_record
 def describe(folder):
     """Lines of text about a set, and the number of images of every person."""
     data = TrainingSet(folder)
-    counts = np.array([len(group) for group in data.groups])
+    counts = np.array([len(group) for group in data.identities])
     median, ninety = np.percentile(counts, (50, 90))
     lines = [
         f"{len(counts):,} people, {counts.sum():,} images; property: {','.join(map(str, data.property))}",
@@ -44,7 +44,7 @@ def _histogram(counts):
 
 
 def _first_image(data):
-    encoded = data.image(int(next(group for group in data.groups if len(group))[0]))
+    encoded = data.image(int(next(group for group in data.identities if len(group))[0]))
     image = decode_record(encoded)
     if image is None:
         return "cannot be decoded: see insightface-check-set"

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from insightface_mx.alignment import preprocess
 from insightface_mx.base.errors import UserError, exit_on_user_error
 from insightface_mx.detection.detector import MtcnnDetector
-from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
 
 PEOPLE, PHOTOS, TRAINING_PEOPLE = 40, 10, 30

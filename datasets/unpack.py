@@ -17,7 +17,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.main import Help
 from insightface_mx.datasets import command
 from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.identities import TrainingSet
+from insightface_mx.formats.training_set import TrainingSet
 from insightface_mx.photos.decode import extension
 
 
@@ -27,9 +27,9 @@ def unpack(folder, output):
         raise UserError(f"{output} exists already: remove it, or choose another --output")
     data, partial = TrainingSet(folder), f"{output}.partial"
     with report_write_errors(output), ThreadPoolExecutor(cpu_count()) as pool:
-        for label in range(len(data.groups)):
+        for label in range(len(data.identities)):
             os.makedirs(os.path.join(partial, _folder(label)), exist_ok=True)
-        places = [(label, number) for label, group in enumerate(data.groups) for number in group.tolist()]
+        places = [(label, number) for label, group in enumerate(data.identities) for number in group.tolist()]
         done = pool.map(lambda place: _write(data, partial, *place), places)
         skipped = [problem for problem in tqdm(done, total=len(places), unit="img", disable=None) if problem]
         os.rename(partial, output)

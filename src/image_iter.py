@@ -12,7 +12,7 @@ from insightface_mx import augment
 from insightface_mx.base.compat import cpu_count, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import MOST_BAD, image_records
+from insightface_mx.formats.training_set import MAX_BAD_FRACTION, image_records
 from insightface_mx.photos.decode import decode_face
 
 SKIP, STOP = "skip", "stop"  # what to do about a record that cannot be used
@@ -162,10 +162,10 @@ class FaceImageIter(mx.io.DataIter):
                 self._check_share()
 
     def _check_share(self):
-        if len(self.bad_records) > MOST_BAD * len(self.images):
+        if len(self.bad_records) > MAX_BAD_FRACTION * len(self.images):
             raise UserError(
                 f"{self.records.path}: {len(self.bad_records)} of {len(self.images)} images cannot be used, more than "
-                f"{MOST_BAD:.0%}. Repair the set (insightface-check-set --repair). The first: "
+                f"{MAX_BAD_FRACTION:.0%}. Repair the set (insightface-check-set --repair). The first: "
                 f"{next(iter(self.bad_records.values()))}"
             )
 
@@ -202,7 +202,7 @@ class FaceImageIter(mx.io.DataIter):
         place = int(np.searchsorted(self.images, number))
         around = (place + side * step for step in range(1, len(self.images)) for side in (1, -1))
         near = (int(self.images[other]) for other in around if 0 <= other < len(self.images))
-        yield from islice(near, int(MOST_BAD * len(self.images)) + 1)
+        yield from islice(near, int(MAX_BAD_FRACTION * len(self.images)) + 1)
 
     def _read_record(self, number, memory):
         """Image, class and '', or two Nones and what is wrong with the record."""

@@ -18,7 +18,7 @@ from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.module_state import current_params
 from insightface_mx.eval import roc
-from insightface_mx.formats.training_set import identity_ranges
+from insightface_mx.formats.training_set import identity_images
 from insightface_mx.training.build import (
     build_model,
     build_network,
@@ -192,19 +192,8 @@ def find_triplets(groups, embed, args, rng, wanted):
 
 
 def identities(records, images_filter, skip_bad=False):
-    """A list with an array of record numbers for every identity of at least `images_filter` images.
-
-    A file that is a plain list of images names no identities: there, equal labels make one. skip_bad: see
-    `identity_ranges`.
-    """
-    if records.has_label_array(0):
-        groups = [np.arange(first, last) for first, last in identity_ranges(records, skip_bad)]
-    else:
-        numbers = np.array(records.keys())
-        labels = np.array([records.read(number)[0][0] for number in numbers.tolist()])
-        order = np.argsort(labels, kind="stable")
-        groups = np.split(numbers[order], np.flatnonzero(np.diff(labels[order])) + 1)
-    groups = [group for group in groups if len(group) >= images_filter]
+    """Return the images of every identity that has at least `images_filter`, as `identity_images` does."""
+    groups = [group for group in identity_images(records, skip_bad) if len(group) >= images_filter]
     if len(groups) < 2 or max(map(len, groups)) < 2:
         raise UserError(f"{records.path}: triplets need two identities, and two images of one; see --images-filter")
     return groups

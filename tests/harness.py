@@ -14,6 +14,15 @@ import pytest
 MODEL_ZOO = os.environ.get("INSIGHTFACE_MODEL_ZOO")  # a folder with the original's mtcnn-model/det1 to det4
 ZOO_ONLY = pytest.mark.skipif(not MODEL_ZOO, reason="INSIGHTFACE_MODEL_ZOO names no folder of the original's models")
 
+IDENTITIES, PHOTOS, SIZE = 4, 6, 32  # of the data set that `photo` draws; PHOTOS of each identity, SIZE pixels
+
+
+def photo(identity: int, index: int, extension: str = ".png") -> bytes:
+    """Encode an image whose mean colour depends on the identity and whose noise on the index of the photo."""
+    noise = np.random.RandomState(100 * identity + index).randint(0, 40, (SIZE, SIZE, 3))
+    colour = np.array([(40, 60, 200), (200, 50, 60), (60, 200, 40), (200, 200, 40)][identity])
+    return cv2.imencode(extension, (colour + noise).astype(np.uint8))[1].tobytes()
+
 
 def run(command: ModuleType, *argv: Any) -> None:
     """Run a command's main() with these words as its command line."""

@@ -23,12 +23,12 @@ import sys
 import tempfile
 import time
 
-from conftest import PEOPLE, PHOTOS, SIZE, photo
+from harness import IDENTITIES, PHOTOS, SIZE, photo
 
 from insightface_mx import train_softmax
 from insightface_mx.base.compat import mx
 from insightface_mx.formats import atomic, checkpoint, manifest
-from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.training import run as training_run
 from insightface_mx.training import state as training_state
 
@@ -200,7 +200,7 @@ def campaign(kills, seed, data_dir, folder):
 def data_folder():
     """A folder with a training set, and room for runs."""
     with tempfile.TemporaryDirectory() as folder:
-        photos = [[photo(person, i) for i in range(PHOTOS)] for person in range(PEOPLE)]
+        photos = [[photo(person, i) for i in range(PHOTOS)] for person in range(IDENTITIES)]
         write_training_set(folder, photos, (SIZE, SIZE))
         yield folder
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.rec_writer import write_training_set
 from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges
+from insightface_mx.formats.training_set import identity_ranges, write_training_set
 from insightface_mx.image_iter import FaceImageIter
 
 PEOPLE, PHOTOS = 40, 10

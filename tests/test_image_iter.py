@@ -4,7 +4,7 @@ import pytest
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.photos.decode import decode_face, fit
 

@@ -8,13 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import photo
+from harness import photo
 
 from insightface_mx import options, train_softmax
 from insightface_mx.base.compat import mx
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.training import state as training_state
 
 SMALL = (

@@ -14,7 +14,7 @@ import pytest
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.datasets import build, orl, prepare, spool, workers
-from insightface_mx.formats import rec_writer
+from insightface_mx.formats import recordio, training_set
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import identity_ranges, read_property
 from insightface_mx.formats.verification_set import read_bin
@@ -295,15 +295,16 @@ def test_other_photos_or_options_start_anew(folder, tmp_path, capsys):
 def test_a_half_written_set_is_none(folder, tmp_path, monkeypatch):
     """Whatever write fails, there is no property; the next run completes the set."""
     run(folder, tmp_path / "whole")
-    replacing = rec_writer.atomic_path
+    atomic_path = recordio.atomic_path
     for failing in ("train.lst", "train.rec", "train.idx"):
 
         def fail(path, failing=failing):
             if path.endswith(failing):
                 raise OSError(28, "No space left on device")
-            return replacing(path)
+            return atomic_path(path)
 
-        monkeypatch.setattr(rec_writer, "atomic_path", fail)
+        monkeypatch.setattr(recordio, "atomic_path", fail)
+        monkeypatch.setattr(training_set, "atomic_path", fail)
         with pytest.raises(SystemExit) as stop:
             run(folder, tmp_path / "set")
         assert stop.value.code == 2
@@ -315,9 +316,9 @@ def test_a_half_written_set_is_none(folder, tmp_path, monkeypatch):
 
 def test_a_set_that_is_being_replaced_is_none(folder, tmp_path, monkeypatch):
     run(folder, tmp_path / "set")
-    monkeypatch.setattr(rec_writer.mx.recordio, "MXIndexedRecordIO", None)
+    monkeypatch.setattr(training_set, "write_records", None)
     with pytest.raises(TypeError):
-        rec_writer.write_training_set(str(tmp_path / "set"), [[picture(1)]], (112, 112))
+        training_set.write_training_set(str(tmp_path / "set"), [[picture(1)]], (112, 112))
     assert not (tmp_path / "set" / "property").exists()
 
 

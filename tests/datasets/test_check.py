@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from insightface_mx.datasets import check
-from insightface_mx.formats.rec_writer import write_training_set
 from insightface_mx.formats.recordio import RecordFile, find_offsets
-from insightface_mx.formats.training_set import identity_ranges, read_property
+from insightface_mx.formats.training_set import identity_ranges, read_property, write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.image_iter import FaceImageIter
 

@@ -12,9 +12,8 @@ from insightface_mx.base.compat import mx
 from insightface_mx.datasets import edit, info, pairs, unpack
 from insightface_mx.embedding import embedder as embedded
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.rec_writer import write_training_set
 from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges, read_property
+from insightface_mx.formats.training_set import identity_ranges, read_property, write_training_set
 from insightface_mx.formats.verification_set import read_bin, write_bin
 
 

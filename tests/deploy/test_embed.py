@@ -15,7 +15,7 @@ from pyarrow import parquet
 from insightface_mx.deploy import embed
 from insightface_mx.deploy.face_model import FaceModel
 from insightface_mx.eval import verification
-from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos import decode, sources
 from insightface_mx.photos.decode import decode_photo, network_input

@@ -1,3 +1,5 @@
+"""Our reader and writer of RecordIO next to MXNet's, and what the reader says about damaged files."""
+
 import os
 import struct
 
@@ -6,19 +8,29 @@ import pytest
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges, image_records, read_property
+from insightface_mx.formats import recordio
+from insightface_mx.formats.recordio import RecordFile, find_offsets, write_records
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 
 
 def write(folder, records):
-    """Records of (label, payload) under the numbers 0, 1, ...; the path of the .rec file."""
+    """Write records of (label, payload) with the ids 0, 1, ... by MXNet; returns the path of the .rec file."""
     path = str(folder / "some.rec")
     file = mx.recordio.MXIndexedRecordIO(str(folder / "some.idx"), path, "w")
-    for number, (label, payload) in enumerate(records):
-        file.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), payload))
+    for record_id, (label, payload) in enumerate(records):
+        file.write_idx(record_id, mx.recordio.pack(mx.recordio.IRHeader(0, label, record_id, 0), payload))
     file.close()
+    return path
+
+
+def write_ours(folder, records):
+    """Do the same by the project's own writer."""
+    folder.mkdir()
+    path = str(folder / "some.rec")
+    with write_records(path) as writer:
+        for record_id, (label, payload) in enumerate(records):
+            writer.write(record_id, label, payload)
     return path
 
 
@@ -30,6 +42,83 @@ def test_reads_what_mxnet_wrote(tmp_path):
         labels, read = records.read(i)
         assert labels.tolist() == [i]
         assert read == payload
+
+
+def magic_everywhere():
+    """Payloads with the magic number at every alignment: alone, at the ends, repeated, overlapping, cut short."""
+    for before in range(9):
+        for count in (1, 2, 5):
+            yield bytes(range(1, 1 + before)) + MAGIC * count + b"end"
+        yield b"x" * before + MAGIC
+        yield b"x" * before + MAGIC[:3] + MAGIC + MAGIC[:2]
+        yield b"x" * before + MAGIC + b"y" * before + MAGIC + MAGIC
+
+
+WRITTEN = [
+    *[(label, b"image %d" % label) for label in range(5)],
+    *[(0, b"x" * length) for length in range(9)],
+    (-1.5, b"negative"),
+    (np.float32(0.1), b"a number of numpy"),
+    (1 << 24, b"the largest that float32 holds exactly"),
+    ([25, 29], b""),
+    ([1.0, 0.5, -3.0], b"a label array"),
+    (np.arange(7, dtype=np.float32), b"an array"),
+    (np.frombuffer(MAGIC * 3, np.float32), b"labels that are the magic number"),
+    *[(i, payload) for i, payload in enumerate(magic_everywhere())],
+    *[([i, i + 1], payload) for i, payload in enumerate(magic_everywhere())],
+]
+
+
+def test_our_files_are_those_of_mxnet(tmp_path):
+    theirs, ours = write(tmp_path, WRITTEN), write_ours(tmp_path / "ours", WRITTEN)
+    for extension in (".rec", ".idx"):
+        with open(theirs.replace(".rec", extension), "rb") as one, open(ours.replace(".rec", extension), "rb") as two:
+            assert one.read() == two.read()
+
+
+def test_both_read_what_we_write(tmp_path):
+    path = write_ours(tmp_path / "ours", WRITTEN)
+    records = RecordFile(path)
+    theirs = mx.recordio.MXIndexedRecordIO(path.replace(".rec", ".idx"), path, "r")
+    for record_id, (label, payload) in enumerate(WRITTEN):
+        labels, read = records.read(record_id)
+        header, read_by_mxnet = mx.recordio.unpack(theirs.read_idx(record_id))
+        assert read == read_by_mxnet == payload
+        assert labels.tobytes() == np.atleast_1d(np.asarray(label, np.float32)).tobytes()
+        assert np.atleast_1d(np.asarray(header.label, np.float32)).tobytes() == labels.tobytes()
+        assert header.id == record_id
+    theirs.close()
+    assert find_offsets(path).tolist() == [records._offset(record_id) for record_id in range(len(WRITTEN))]
+
+
+def test_record_ids_need_not_be_consecutive(tmp_path):
+    path = str(tmp_path / "some.rec")
+    with write_records(path) as writer:
+        for record_id in (7, 3, 1 << 40):
+            writer.write(record_id, record_id % 5, b"%d" % record_id)
+    records = RecordFile(path)
+    assert records.keys() == [7, 3, 1 << 40]
+    assert [records.read(record_id)[1] for record_id in (7, 3, 1 << 40)] == [b"7", b"3", b"%d" % (1 << 40)]
+    with pytest.raises(UserError, match=r"record 4 is not in .*some\.idx"):
+        records.read(4)
+
+
+def test_an_interrupted_writer_leaves_the_old_files(tmp_path):
+    path = write(tmp_path, [(0, b"old")])
+    before = {name: (tmp_path / name).read_bytes() for name in sorted(os.listdir(tmp_path))}
+    with pytest.raises(KeyboardInterrupt), write_records(path) as writer:
+        writer.write(0, 0, b"new")
+        raise KeyboardInterrupt
+    assert {name: (tmp_path / name).read_bytes() for name in sorted(os.listdir(tmp_path))} == before
+    assert sorted(before) == ["some.idx", "some.rec"]
+
+
+def test_a_record_that_the_format_cannot_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(recordio, "_MAX_LENGTH", 100)
+    with pytest.raises(UserError, match="record 3 has 101 bytes"), write_records(str(tmp_path / "some.rec")) as writer:
+        writer.write(2, 0, bytes(76))
+        writer.write(3, 0, bytes(77))
+    assert not os.listdir(tmp_path)
 
 
 def test_label_arrays(tmp_path):
@@ -46,44 +135,6 @@ def test_payload_that_holds_the_magic_number(tmp_path, count):
     records = RecordFile(write(tmp_path, [(0, payload), (1, b"next")]))
     assert records.read(0)[1] == payload
     assert records.read(1)[1] == b"next"
-
-
-def test_identity_table(data_dir):
-    records = RecordFile(str(data_dir / "train.rec"))
-    assert len(records) == 1 + 24 + 4
-    assert identity_ranges(records).tolist() == [[1, 7], [7, 13], [13, 19], [19, 25]]
-    assert image_records(records).tolist() == list(range(1, 25))
-    assert [records.read(i)[0][0] for i in (1, 6, 7, 24)] == [0, 0, 1, 3]
-
-
-def test_mxnet_reads_our_training_set(data_dir):
-    records = mx.recordio.MXIndexedRecordIO(str(data_dir / "train.idx"), str(data_dir / "train.rec"), "r")
-    header, _ = mx.recordio.unpack(records.read_idx(0))
-    assert header.flag == 2
-    assert header.label.tolist() == [25, 29]
-    header, image = mx.recordio.unpack_img(records.read_idx(7))
-    assert header.label == 1
-    assert image.shape == (32, 32, 3)
-
-
-def test_a_plain_list_uses_every_record(tmp_path):
-    records = RecordFile(write(tmp_path, [(5, b"a"), (6, b"b")]))
-    assert image_records(records).tolist() == [0, 1]
-
-
-def test_images_filter(tmp_path):
-    images = [([6, 8], b""), *[(0, b"x")] * 3, *[(1, b"x")] * 2, ([1, 4], b""), ([4, 6], b"")]
-    records = RecordFile(write(tmp_path, images))
-    assert image_records(records, 3).tolist() == [1, 2, 3]
-    with pytest.raises(UserError, match="no identity has 4 images"):
-        image_records(records, 4)
-
-
-@pytest.mark.parametrize("label", [[50, 60], [0, 3], [4, 3]])
-def test_identity_table_outside_the_file(tmp_path, label):
-    records = RecordFile(write(tmp_path, [(label, b""), (0, b"x"), (1, b"x")]))
-    with pytest.raises(UserError, match="record 0 names"):
-        image_records(records)
 
 
 def test_truncated(tmp_path):
@@ -115,17 +166,6 @@ def test_missing_and_empty(tmp_path):
     os.truncate(path, 0)
     with pytest.raises(UserError, match="is empty"):
         RecordFile(path)
-
-
-def test_property(tmp_path):
-    (tmp_path / "property").write_text("85742,112,96\n")
-    assert read_property(str(tmp_path)) == (85742, 112, 96)
-    for text in ("", "5", "5,112", "0,112,112", "a,112,112", "5,112,112,3"):
-        (tmp_path / "property").write_text(text)
-        with pytest.raises(UserError, match="property"):
-            read_property(str(tmp_path))
-    with pytest.raises(UserError, match="does not exist"):
-        read_property(str(tmp_path / "none"))
 
 
 def test_labels_survive_unaligned_payloads(tmp_path):
