@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.rec_writer import write_training_set
+from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.sources import PhotoReader, aligned_images, identity_photos, open_source
 
