@@ -1,5 +1,5 @@
-// PReLU as an operator of its own: y = x > 0 ? x : a x, one slope a a channel, or one for all (He et al., arXiv
-// 1502.01852, equation 1), float32, on the CPU. Built and loaded by native.py against the lib_api.h of MXNet's wheel.
+// Computes PReLU in float32 on every CPU: y = x > 0 ? x : a x, with one slope a for each channel or one for all channels
+// (He et al., arXiv 1502.01852, equation 1). prelu_library.py compiles it with the lib_api.h of MXNet's wheel.
 
 #include <mxnet/lib_api.h>
 
@@ -19,7 +19,7 @@ using Attributes = const std::unordered_map<std::string, std::string>&;
 using Tensors = std::vector<MXTensor>;
 using Shapes = std::vector<std::vector<unsigned int>>;
 
-// N x C x ... seen as planes: plane p = n * channels + c holds `area` numbers in a row.
+// Treats an array N x C x ... as planes: plane p = n * channels + c holds `area` consecutive values.
 struct Planes {
   explicit Planes(const MXTensor& x) : batch(x.shape[0]), channels(x.shape[1]), area(1) {
     for (std::size_t i = 2; i < x.shape.size(); ++i) area *= x.shape[i];
@@ -36,7 +36,7 @@ MXReturnValue parse_attributes(Attributes, int* inputs, int* outputs) {
 MXReturnValue infer_type(Attributes, std::vector<int>* inputs, std::vector<int>* outputs) {
   for (int& type : *inputs) {
     if (type != -1 && type != mxnet::ext::kFloat32) {
-      MX_ERROR_MSG << "the compiled PReLU computes in float32 only; bind the symbol as it was before the rewrite";
+      MX_ERROR_MSG << "the compiled PReLU computes in float32 only; bind the original symbol, not the rewritten one";
       return MX_FAIL;
     }
     type = mxnet::ext::kFloat32;
@@ -49,7 +49,7 @@ MXReturnValue infer_shape(Attributes, Shapes* inputs, Shapes* outputs) {
   const auto& data = (*inputs)[0];
   auto& slope = (*inputs)[1];
   if (data.size() < 2) {
-    MX_ERROR_MSG << "PReLU needs data of two dimensions or more, N x C x ...";
+    MX_ERROR_MSG << "PReLU needs data of two or more dimensions, N x C x ...";
     return MX_FAIL;
   }
   if (slope.empty()) slope = {data[1]};
@@ -61,7 +61,7 @@ MXReturnValue infer_shape(Attributes, Shapes* inputs, Shapes* outputs) {
   return MX_SUCCESS;
 }
 
-// inputs: x, a; outputs: y
+// Computes y. inputs: x, a; outputs: y
 MXReturnValue forward(Attributes, Tensors* inputs, Tensors* outputs, const OpResource&) {
   const Planes planes((*inputs)[0]);
   const float* x = (*inputs)[0].data<float>();
@@ -77,7 +77,7 @@ MXReturnValue forward(Attributes, Tensors* inputs, Tensors* outputs, const OpRes
   return MX_SUCCESS;
 }
 
-// Writes dx of one plane; returns its part of da, the sum of dy x where x <= 0.
+// Writes dx of one plane, and returns the plane's part of da: the sum of dy x where x <= 0.
 float backward_plane(const float* dy, const float* x, float slope, float* dx, int64_t area) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -88,7 +88,8 @@ float backward_plane(const float* dy, const float* x, float slope, float* dx, in
   return sum;
 }
 
-// inputs: dy, x, a, y; outputs: dx, da. A channel is one thread's, plane after plane: the same sum in every run.
+// Computes the gradients. inputs: dy, x, a, y; outputs: dx, da. One thread sums a channel, plane after plane, so that
+// every run gives the same bits.
 MXReturnValue backward(Attributes, Tensors* inputs, Tensors* outputs, const OpResource&) {
   const Planes planes((*inputs)[1]);
   const float* dy = (*inputs)[0].data<float>();

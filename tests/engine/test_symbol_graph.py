@@ -71,6 +71,9 @@ def test_replaced_nodes_are_as_written_by_hand():
     graph = SymbolGraph(mx.sym.Group([mx.sym.sin(relu, name="s"), mx.sym.relu(relu, name="r2")]))
     for node in graph.nodes_of("relu"):
         Doubled(node).apply(graph)
+    indices = {node: index for index, node in enumerate(graph.nodes)}
+    assert len(indices) == 8
+    assert all(indices[source.node] < index for node, index in indices.items() for source in node.inputs)
     with mx.AttrScope(ctx_group="g"):
         double = mx.sym._internal._mul_scalar(data, scalar=2, name="r_double")
     tanh = mx.sym.tanh(data, name="r_tanh")
