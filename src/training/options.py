@@ -5,6 +5,7 @@
 import dataclasses
 from typing import Optional
 
+from insightface_mx.cli.device import CTX_HELP
 from insightface_mx.cli.fields import option
 from insightface_mx.cli.types import not_negative
 
@@ -51,7 +52,8 @@ class RunOptions:
 
     prefix: str = option(
         "../model/model",
-        "writes PREFIX-symbol.json, PREFIX-NNNN.params and .json, PREFIX-state-N.params and .json, PREFIX.log",
+        "writes PREFIX-symbol.json, PREFIX-NNNN.params and .json, PREFIX-state-N.params and .json, PREFIX-config.json "
+        "and PREFIX.log",
         may_change=True,
     )
     pretrained: str = option("", "checkpoint PREFIX,EPOCH to start from")
@@ -109,4 +111,4 @@ class RunOptions:
         may_change=True,  # compared as the seed that was really used
     )
     tensorboard: str = option("", "folder to write TensorBoard event files to", metavar="DIR", may_change=True)
-    ctx: str = option("", "device", may_change=True, own_parser=True)
+    ctx: str = option("", CTX_HELP, may_change=True, own_parser=True)

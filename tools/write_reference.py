@@ -1,0 +1,119 @@
+"""Write docs/reference/options.md, the page of all training options, from the options dataclasses and the presets.
+
+    python tools/write_reference.py
+
+A test fails while the page in the repository is not the one that this writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from insightface_mx import options
+from insightface_mx.cli.fields import option_name
+from insightface_mx.cli.types import Size
+from insightface_mx.training.presets import PRESETS
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "options.md"
+COMMANDS = {"train_softmax.py": options.SoftmaxOptions, "train_triplet.py": options.TripletTrainingOptions}
+TYPES = {int: "whole number", float: "number", str: "text", bool: "flag", Size: "height,width"}
+
+HEAD = """\
+# Options of the training commands
+
+<!-- Written by tools/write_reference.py from the options dataclasses: change those, not this page. -->
+
+`train_softmax.py` (`insightface-train`) and `train_triplet.py` (`insightface-train-triplet`) share most options.
+
+"On resume" says what `--resume` does with a value that differs from the saved run's: *must match* is an error, unless
+`--override` is given; *may change* uses the new value. The seed, the total batch and the size of the training set must
+match, too. A saved run that is older than an option counts as having its default.
+"""
+
+CONFIG = """\
+## Files and presets: `--config FILE|PRESET`
+
+A file takes the place of the defaults, and options on the command line override it. Its keys are names of options, with
+dashes or underscores; a list stands for values separated by commas; a flag is `true` or `false`. A flag that the file
+sets cannot be unset on the command line.
+
+| File | Content |
+|---|---|
+| `NAME.json` | an object: `{"network": "r100", "lr_steps": [100000, 140000]}` |
+| `NAME.yml`, `NAME.yaml` | a mapping: `network: r100`; loaded as plain data |
+| `NAME.py` | Python that sets `config`, an EasyDict. **The file is executed: use only files that you trust.** |
+
+Every run writes `PREFIX-config.json` with all of its options, the seed that it really used included and `resume` and
+`override` left out: `--config PREFIX-config.json` repeats the run. Paths in it are relative to the current folder, as
+on the command line.
+
+Presets of `train_softmax.py`, from `src/training/presets.py`, which names the sources:
+
+| Preset | Recipe | Options |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """Return the text of the page."""
+    groups: dict[tuple[str, type[Any]], list[str]] = {}  # (name of the group, its class) -> commands
+    for command, cls in COMMANDS.items():
+        for name, group in get_type_hints(cls).items():
+            groups.setdefault((name, group), []).append(command)
+    sections = [_section(options.TITLES[name], group, commands) for (name, group), commands in groups.items()]
+    rows = [
+        f"| `{name}` | {preset.description} | {_preset_options(preset.values)} |" for name, preset in PRESETS.items()
+    ]
+    return "\n".join([HEAD, *sections, CONFIG + "\n".join(rows)]) + "\n"
+
+
+def _section(title: str, group: type[Any], commands: list[str]) -> str:
+    """Return the section of one group of options."""
+    only = f" (only `{commands[0]}`)" if len(commands) < len(COMMANDS) else ""
+    kinds = get_type_hints(group)
+    rows = [_row(field, kinds[field.name]) for field in dataclasses.fields(group)]
+    heading = [f"## {title.capitalize()}{only}", "", (group.__doc__ or "").splitlines()[0], ""]
+    head = ["| Option | Meaning | Type | Default | Choices | On resume |", "|---|---|---|---|---|---|"]
+    return "\n".join([*heading, *head, *rows, ""])
+
+
+def _row(field: dataclasses.Field[Any], kind: Any) -> str:
+    """Return the row of one option."""
+    declared = field.metadata
+    choices = ", ".join(map(str, declared["choices"] or ()))
+    resume = "may change" if declared["may_change"] else "must match"
+    cells = [f"`{option_name(field.name)}`", declared["help"], _type(kind), _default(field.default), choices, resume]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _type(kind: Any) -> str:
+    """Name a type, that of the value for an Optional."""
+    if get_origin(kind) is Union and type(None) in get_args(kind):
+        kind = next(arg for arg in get_args(kind) if arg is not type(None))
+    return TYPES[kind]
+
+
+def _default(value: object) -> str:
+    """Write a default as on the command line."""
+    if value is None or value == "":
+        return "none"
+    if value is False:
+        return "off"
+    return f"`{','.join(map(str, value))}`" if isinstance(value, tuple) else f"`{value}`"
+
+
+def _preset_options(values: Any) -> str:
+    """Write the options of a preset as a command line."""
+    return " ".join(f"`{option_name(name)} {value}`" for name, value in values.items())
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
