@@ -1,18 +1,22 @@
 """Inception-ResNet-v2 (Szegedy et al., arXiv 1602.07261): i2.
 
-No layer of the body has a name of its own: MXNet numbers each kind, so that the order in which this file builds them is
-part of every checkpoint. Build it under a fresh mx.name.NameManager, as symbols.get_symbol does.
+No layer of the body has a name of its own. MXNet names them convolution0, convolution1 and so on, so the order of the
+calls below is part of every checkpoint. Build the network under a new mx.name.NameManager, as symbols.get_symbol does.
 """
 
-import functools
+from __future__ import annotations
 
-from insightface_mx.base.compat import mx
+from typing import Any, Tuple
+
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
-from insightface_mx.symbols.stem import for_imagenet
+from insightface_mx.symbols.layers import Pair
+from insightface_mx.symbols.stem import large_image_stem
 from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import family
+from insightface_mx.symbols.variants import network_builder
 
-# A convolution is (filters, kernel[, pad[, stride]]), a branch a chain of them; the pad keeps the map's size by default
+# A branch is a chain of convolutions (filters, kernel[, pad[, stride]]). The default pad keeps the map's size.
+Branches = Tuple[Tuple[Tuple[Any, ...], ...], ...]
 VALID = (0, 0)
 SHRINKING = (3, 3), VALID, (2, 2)
 MIXED = (
@@ -44,14 +48,16 @@ BLOCK_8 = (
 )
 
 
-@family
-def get_symbol(num_classes, *, version_input=1, version_output="E"):
-    """Build Inception-ResNet-v2 whose embedding has num_classes numbers.
+@network_builder
+def get_symbol(num_classes: int, *, version_input: int = 1, version_output: str = "E") -> Symbol:
+    """Build Inception-ResNet-v2, whose input is N x 3 x H x W, RGB of 0..255.
 
-    Input N x 3 x H x W, RGB of 0..255. version_input: 0 for the paper's stem, 1 or 2 for one without its first stride
-    and first pooling. version_output: a head of symbol_utils.HEADS.
+    Args:
+        num_classes: Length of the embedding.
+        version_input: 0 for the paper's stem, 1 or 2 for a stem without its first stride and first pooling.
+        version_output: The output layers, one of symbol_utils.HEADS.
     """
-    body = _stem(layers.scale_pixels(mx.sym.Variable("data")), for_imagenet(version_input))
+    body = _stem(layers.scale_pixels(mx.sym.Variable("data")), large_image_stem(version_input))
     branches = _branches(body, MIXED)
     average = mx.sym.Pooling(body, kernel=(3, 3), stride=(1, 1), pad=(1, 1), pool_type="avg")
     body = mx.sym.Concat(*branches, _conv(average, 64, (1, 1)))
@@ -67,34 +73,40 @@ def get_symbol(num_classes, *, version_input=1, version_output="E"):
     return get_fc1(body, num_classes, version_output)
 
 
-def _stem(data, imagenet):
-    body = _conv(data, 32, (3, 3), VALID, (2, 2) if imagenet else (1, 1))
+def _stem(data: Symbol, large_images: bool) -> Symbol:
+    body = _conv(data, 32, (3, 3), VALID, (2, 2) if large_images else (1, 1))
     body = _conv(_conv(body, 32, (3, 3), VALID), 64, (3, 3))
-    pooled = _max_pool(body)  # built in either case: it takes the name pooling0
-    body = _conv(pooled if imagenet else body, 80, (1, 1))
+    pooled = _max_pool(body)  # built in either case, because it uses up the name pooling0
+    body = _conv(pooled if large_images else body, 80, (1, 1))
     return _max_pool(_conv(body, 192, (3, 3), VALID))
 
 
-def _residual(data, branches, num_filter, scale):
+def _residual(data: Symbol, branches: Branches, num_filter: int, scale: float) -> Symbol:
     return data + scale * _conv_bn(mx.sym.Concat(*_branches(data, branches)), num_filter, (1, 1))
 
 
-def _branches(data, branches):
-    return [functools.reduce(lambda body, step: _conv(body, *step), branch, data) for branch in branches]
+def _branches(data: Symbol, branches: Branches) -> list[Symbol]:
+    ends = []
+    for branch in branches:
+        body = data
+        for convolution in branch:
+            body = _conv(body, *convolution)
+        ends.append(body)
+    return ends
 
 
-def _conv(data, *step):
-    return _relu(_conv_bn(data, *step))
+def _conv(data: Symbol, num_filter: int, kernel: Pair, pad: Pair | None = None, stride: Pair = (1, 1)) -> Symbol:
+    return _relu(_conv_bn(data, num_filter, kernel, pad, stride))
 
 
-def _conv_bn(data, num_filter, kernel, pad=None, stride=(1, 1)):
+def _conv_bn(data: Symbol, num_filter: int, kernel: Pair, pad: Pair | None = None, stride: Pair = (1, 1)) -> Symbol:
     pad = (kernel[0] // 2, kernel[1] // 2) if pad is None else pad
     return mx.sym.BatchNorm(mx.sym.Convolution(data, num_filter=num_filter, kernel=kernel, stride=stride, pad=pad))
 
 
-def _relu(data):
+def _relu(data: Symbol) -> Symbol:
     return mx.sym.Activation(data, act_type="relu")
 
 
-def _max_pool(data):
+def _max_pool(data: Symbol) -> Symbol:
     return mx.sym.Pooling(data, kernel=(3, 3), stride=(2, 2), pool_type="max")

@@ -1,20 +1,29 @@
 """MobileFaceNet (Chen et al., arXiv 1804.07573): y1, and the deeper y2."""
 
-from insightface_mx.base.compat import mx
+from __future__ import annotations
+
+from typing import Any
+
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
+from insightface_mx.symbols.layers import Pair
 from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import family, pick
+from insightface_mx.symbols.variants import choose, network_builder
 
 BLOCKS = {1: (1, 4, 6, 2), 2: (2, 8, 16, 4)}  # depth: blocks in each of the four stages
 
 
-@family
-def get_symbol(num_classes, num_layers=1, *, version_output="E", bn_mom=0.9):
-    """Build a MobileFaceNet of a depth of BLOCKS whose embedding has num_classes numbers.
+@network_builder
+def get_symbol(num_classes: int, num_layers: int = 1, *, version_output: str = "E", bn_mom: float = 0.9) -> Symbol:
+    """Build a MobileFaceNet whose input is N x 3 x H x W, RGB of 0..255.
 
-    Input N x 3 x H x W, RGB of 0..255. version_output: a head of symbol_utils.HEADS; the paper's is GDC.
+    Args:
+        num_classes: Length of the embedding.
+        num_layers: The depth, one of BLOCKS.
+        version_output: The output layers, one of symbol_utils.HEADS; the paper's are GDC.
+        bn_mom: Momentum of the batch norms.
     """
-    blocks = pick("depth", num_layers, BLOCKS)
+    blocks = choose("depth", num_layers, BLOCKS)
     norm = {"fix_gamma": False, "momentum": bn_mom}
     body = layers.scale_pixels(mx.sym.Variable("data"))
     body = layers.conv_bn_act(body, "conv_1", 64, norm, kernel=(3, 3), stride=(2, 2), pad=(1, 1))
@@ -32,14 +41,14 @@ def get_symbol(num_classes, num_layers=1, *, version_output="E", bn_mom=0.9):
     return get_fc1(body, num_classes, version_output, bn_mom)
 
 
-def _residual(data, name, blocks, inner, num_filter, norm):
+def _residual(data: Symbol, name: str, blocks: int, inner: int, num_filter: int, norm: dict[str, Any]) -> Symbol:
     for i in range(blocks):
         data = _bottleneck(data, f"{name}_block{i}", inner, num_filter, (1, 1), norm) + data
     return data
 
 
-def _bottleneck(data, name, inner, num_filter, stride, norm):
-    """Widen to `inner` channels, convolve each by itself, narrow to num_filter without an activation."""
+def _bottleneck(data: Symbol, name: str, inner: int, num_filter: int, stride: Pair, norm: dict[str, Any]) -> Symbol:
+    """Widen to `inner` channels, convolve each of them alone, narrow to num_filter without an activation."""
     body = layers.conv_bn_act(data, f"{name}_conv_sep", inner, norm)
     body = layers.conv_bn_act(
         body, f"{name}_conv_dw", inner, norm, kernel=(3, 3), stride=stride, pad=(1, 1), num_group=inner

@@ -1,30 +1,37 @@
 """MobileNet v1 (Howard et al., arXiv 1704.04861) with PReLU: m1."""
 
-from insightface_mx.base.compat import mx
+from __future__ import annotations
+
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import family, pick
+from insightface_mx.symbols.variants import choose, network_builder
 
-BLOCKS = (  # (filters as a multiple of the first convolution's, stride), one depthwise separable convolution each
+BLOCKS = (  # of each depthwise separable convolution: filters as a multiple of the first convolution's, stride
     *((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2)),
     *((16, 1),) * 5,
     *((32, 2), (32, 1)),
 )
 STEM_STRIDES = {0: (2, 2), 1: (1, 1)}  # by version_input
-NORM = {"fix_gamma": True}  # the momentum stays at MXNet's 0.9: bn_mom never reached these
+NORM = {"fix_gamma": True}  # the momentum stays at MXNet's 0.9: the original ignored bn_mom here
 
 
-@family
-def get_symbol(num_classes, *, version_input=1, version_output="E", version_multiplier=1.0):
-    """Build MobileNet v1 whose embedding has num_classes numbers.
+@network_builder
+def get_symbol(
+    num_classes: int, *, version_input: int = 1, version_output: str = "E", version_multiplier: float = 1.0
+) -> Symbol:
+    """Build MobileNet v1, whose input is N x 3 x H x W, RGB of 0..255.
 
-    Input N x 3 x H x W, RGB of 0..255. version_input: 0 halves the map in the first convolution, 1 does not.
-    version_multiplier: scales the 32 filters of the first convolution and with them all others.
+    Args:
+        num_classes: Length of the embedding.
+        version_input: 0 halves the map in the first convolution, 1 does not.
+        version_output: The output layers, one of symbol_utils.HEADS.
+        version_multiplier: Scales the 32 filters of the first convolution and with them all others.
     """
     filters = int(32 * version_multiplier)
     if filters < 1:
         raise ValueError(f"version_multiplier {version_multiplier} leaves no filters: it must be at least 1/32")
-    stride = pick("version_input", version_input, STEM_STRIDES)
+    stride = choose("version_input", version_input, STEM_STRIDES)
     body = layers.scale_pixels(mx.sym.Variable("data"))
     body = layers.conv_bn_act(body, "conv_1", filters, NORM, kernel=(3, 3), stride=stride, pad=(1, 1))
     inner = filters

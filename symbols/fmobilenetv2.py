@@ -1,12 +1,16 @@
 """MobileNet v2 (Sandler et al., arXiv 1801.04381) with ReLU: m2.
 
-Its layers come from Gluon, for the names and the attributes of the variables that checkpoints hold.
+Its layers come from Gluon, because checkpoints hold Gluon's names and variable attributes.
 """
 
-from insightface_mx.base.compat import mx
+from __future__ import annotations
+
+from typing import Any
+
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import family
+from insightface_mx.symbols.variants import network_builder
 
 nn = mx.gluon.nn
 STAGES = (  # expansion of the previous stage's filters, filters, units, stride of the first unit
@@ -20,20 +24,24 @@ STAGES = (  # expansion of the previous stage's filters, filters, units, stride 
 )
 
 
-@family
-def get_symbol(num_classes, *, version_output="E"):
-    """Build MobileNet v2 whose embedding has num_classes numbers.
+@network_builder
+def get_symbol(num_classes: int, *, version_output: str = "E") -> Symbol:
+    """Build MobileNet v2, whose input is N x 3 x H x W, RGB of 0..255.
 
-    Input N x 3 x H x W, RGB of 0..255. version_output: a head of symbol_utils.HEADS. Unlike the paper's network this
-    one keeps the map's size in the first convolution, widens all units of a stage as its first, and adds a projected
-    shortcut where a unit of stride 1 changes the number of channels.
+    Three things differ from the paper: the first convolution keeps the map's size, all units of a stage are widened as
+    its first one is, and a unit of stride 1 with another number of channels has a projected shortcut.
+
+    Args:
+        num_classes: Length of the embedding.
+        version_output: The output layers, one of symbol_utils.HEADS.
     """
     body = layers.scale_pixels(mx.sym.Variable("data"))
     body = _relu(_conv_bn(body, "", 0, 32, 3), "", 0)
     unit, filters = 0, 32
     for expansion, num_filter, units, stride in STAGES:
         inner = expansion * filters
-        for step in (stride, *[1] * (units - 1)):
+        for i in range(units):
+            step = 1 if i else stride
             body = _unit(body, f"invertedresidual{unit}_", inner, num_filter, step, filters == num_filter)
             unit, filters = unit + 1, num_filter
     name = "mobilenetv20_hybridsequential0_"
@@ -41,8 +49,8 @@ def get_symbol(num_classes, *, version_output="E"):
     return get_fc1(body, num_classes, version_output)
 
 
-def _unit(data, name, inner, num_filter, stride, dim_match):
-    """Widen to `inner` channels, convolve each by itself, narrow; a unit of stride 1 adds its input."""
+def _unit(data: Symbol, name: str, inner: int, num_filter: int, stride: int, dim_match: bool) -> Symbol:
+    """Widen to `inner` channels, convolve each of them alone, narrow; a unit of stride 1 adds its input."""
     body = _relu(_conv_bn(data, name, 0, inner, 1), name, 0)
     body = _relu(_conv_bn(body, name, 1, inner, 3, strides=stride, groups=inner), name, 1)
     body = _conv_bn(body, name, 2, num_filter, 1)
@@ -52,10 +60,10 @@ def _unit(data, name, inner, num_filter, stride, dim_match):
     return mx.sym.elemwise_add(body, shortcut, name=f"{name}elemwise_add0")
 
 
-def _conv_bn(data, name, number, channels, kernel, **attrs):
-    conv = nn.Conv2D(channels, kernel, padding=kernel // 2, use_bias=False, prefix=f"{name}conv{number}_", **attrs)
-    return nn.BatchNorm(prefix=f"{name}batchnorm{number}_")(conv(data))
+def _conv_bn(data: Symbol, name: str, i: int, channels: int, kernel: int, **attrs: Any) -> Symbol:
+    conv = nn.Conv2D(channels, kernel, padding=kernel // 2, use_bias=False, prefix=f"{name}conv{i}_", **attrs)
+    return nn.BatchNorm(prefix=f"{name}batchnorm{i}_")(conv(data))
 
 
-def _relu(data, name, number):
-    return nn.Activation("relu", prefix=f"{name}relu{number}_")(data)
+def _relu(data: Symbol, name: str, i: int) -> Symbol:
+    return nn.Activation("relu", prefix=f"{name}relu{i}_")(data)

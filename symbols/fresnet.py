@@ -1,12 +1,19 @@
 """Residual networks for faces: ResNet (arXiv 1512.03385, 1603.05027) and the IR unit of ArcFace (arXiv 1801.07698).
 
-Every stage begins with a unit of stride 2, the first stage too, so that a 112x112 image ends as a 7x7 map.
+Every stage, the first one too, begins with a unit of stride 2, so a 112x112 image becomes a 7x7 map.
 """
 
-from insightface_mx.base.compat import mx
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
+from insightface_mx.symbols.layers import Pair
 from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import family, pick
+from insightface_mx.symbols.variants import choose, network_builder
+
+Attributes = Dict[str, Any]  # of a convolution
 
 UNITS = {  # depth: residual units in each of the four stages
     18: (2, 2, 2, 2),
@@ -28,29 +35,41 @@ BOTTLENECK_FILTERS = (256, 512, 1024, 2048)
 STEMS = {0: (7, (2, 2)), 1: (3, (1, 1)), 2: (3, (1, 1))}  # version_input: kernel and stride of conv0
 
 
-@family
+@network_builder
 def get_symbol(
-    num_classes,
-    num_layers,
+    num_classes: int,
+    num_layers: int,
     *,
-    version_se=0,
-    version_input=1,
-    version_output="E",
-    version_unit=3,
-    version_act="prelu",
-    bn_mom=0.9,
-    workspace=256,
-):
-    """Build a ResNet of a depth of UNITS whose embedding has num_classes numbers.
+    version_se: int = 0,
+    version_input: int = 1,
+    version_output: str = "E",
+    version_unit: int = 3,
+    version_act: str = "prelu",
+    bn_mom: float = 0.9,
+    workspace: int = 256,
+) -> Symbol:
+    """Build a residual network whose input is N x 3 x H x W, RGB of 0..255.
 
-    Input N x 3 x H x W, RGB of 0..255. version_se: 1 for squeeze-excite in every unit. version_input: 0 for a 7x7/2
-    first convolution, 1 for 3x3/1, 2 for 3x3/1 on batch-normed pixels. version_output: a head of symbol_utils.HEADS.
-    version_unit: 1, 2, 3, 4, or 5 for v3_x. workspace: MB for a convolution. ValueError where one does not exist.
+    Args:
+        num_classes: Length of the embedding.
+        num_layers: The depth, one of UNITS; from FIRST_BOTTLENECK on with bottleneck units.
+        version_se: 1 for squeeze-excite in every unit.
+        version_input: The first convolution: 0 for 7x7/2, 1 for 3x3/1, 2 for 3x3/1 on batch-normalized pixels.
+        version_output: The output layers, one of symbol_utils.HEADS.
+        version_unit: The residual unit: 1, 2, 3, 4, or 5 for v3_x.
+        version_act: The activation of stem and units, one of layers.ACTIVATIONS.
+        bn_mom: Momentum of the batch norms.
+        workspace: MB for a convolution.
     """
-    units = pick("depth", num_layers, UNITS)
+    units = choose("depth", num_layers, UNITS)
     bottle_neck = num_layers >= FIRST_BOTTLENECK
     residual_unit = _unit_of_version(version_unit, version_input)
-    options = {"version_se": version_se, "version_act": version_act, "bn_mom": bn_mom, "workspace": workspace}
+    options: dict[str, Any] = {
+        "version_se": version_se,
+        "version_act": version_act,
+        "bn_mom": bn_mom,
+        "workspace": workspace,
+    }
     body = _stem(version_input, _Operators("", **options))
     for stage, num_filter in enumerate(BOTTLENECK_FILTERS if bottle_neck else BASIC_FILTERS):
         for unit in range(units[stage]):
@@ -59,18 +78,31 @@ def get_symbol(
     return get_fc1(body, num_classes, version_output, bn_mom)
 
 
-def residual_unit_v1(data, num_filter, stride, dim_match, name, bottle_neck, **options):
-    """conv-bn-act with the last activation after the sum; the first convolution has the stride."""
+def residual_unit_v1(
+    data: Symbol, num_filter: int, stride: Pair, dim_match: bool, name: str, bottle_neck: bool, **options: Any
+) -> Symbol:
+    """Build conv-bn-act with the last activation after the sum; the first convolution has the stride.
+
+    The arguments are those of residual_unit_v3.
+    """
     return _v1(data, num_filter, stride, dim_match, name, bottle_neck, 0, options)
 
 
-def residual_unit_v1_L(data, num_filter, stride, dim_match, name, bottle_neck, **options):
-    """v1 with the stride in the last convolution."""
+def residual_unit_v1_L(
+    data: Symbol, num_filter: int, stride: Pair, dim_match: bool, name: str, bottle_neck: bool, **options: Any
+) -> Symbol:
+    """Build v1 with the stride in the last convolution. The arguments are those of residual_unit_v3."""
     return _v1(data, num_filter, stride, dim_match, name, bottle_neck, -1, options)
 
 
-def residual_unit_v2(data, num_filter, stride, dim_match, name, bottle_neck, **options):
-    """bn-act-conv (arXiv 1603.05027); the first 3x3 has the stride, the shortcut starts at the first activation."""
+def residual_unit_v2(
+    data: Symbol, num_filter: int, stride: Pair, dim_match: bool, name: str, bottle_neck: bool, **options: Any
+) -> Symbol:
+    """Build bn-act-conv (arXiv 1603.05027).
+
+    The first 3x3 convolution has the stride, and the shortcut starts at the first activation. The arguments are those
+    of residual_unit_v3.
+    """
     op = _Operators(f"{name}_", **options)
     body = first = op.act(op.bn(data, "bn1"), "relu1")
     for i, attrs in enumerate(_convolutions(num_filter, stride, bottle_neck, 1 if bottle_neck else 0), 1):
@@ -78,27 +110,50 @@ def residual_unit_v2(data, num_filter, stride, dim_match, name, bottle_neck, **o
             body = op.act(op.bn(body, f"bn{i}"), f"relu{i}")
         body = op.conv(body, f"conv{i}", **attrs)
     body = op.excite(body, num_filter)
-    return body + (data if dim_match else op.projection(first, "sc", num_filter, stride))
+    shortcut = data if dim_match else op.projection(first, "sc", num_filter, stride)
+    return body + shortcut
 
 
-def residual_unit_v3(data, num_filter, stride, dim_match, name, bottle_neck, **options):
-    """The IR unit: bn-conv-bn-act-conv-bn, stride in the last convolution, no activation after the sum."""
+def residual_unit_v3(
+    data: Symbol, num_filter: int, stride: Pair, dim_match: bool, name: str, bottle_neck: bool, **options: Any
+) -> Symbol:
+    """Build ArcFace's IR unit: bn-conv-bn-act-conv-bn, stride in the last convolution, no activation after the sum.
+
+    Args:
+        data: The map, N x C x H x W.
+        num_filter: Channels of the result.
+        stride: Of the unit, vertical and horizontal.
+        dim_match: Whether the shortcut is `data` itself, which needs stride 1 and C = num_filter; otherwise a 1x1
+            convolution projects it.
+        name: Prefix of the operators' names.
+        bottle_neck: Whether the unit has three convolutions, 1x1, 3x3 and 1x1, in place of two of 3x3.
+        options: version_se, version_act, bn_mom and workspace, as in get_symbol.
+    """
     op = _Operators(f"{name}_", **options)
     body = _v3_branch(op, data, num_filter, _convolutions(num_filter, stride, bottle_neck, -1))
     return body + op.shortcut(data, num_filter, stride, dim_match)
 
 
-def residual_unit_v4(data, num_filter, stride, dim_match, name, bottle_neck, **options):
-    """v3 whose dimension-changing unit is its residual branch alone."""
+def residual_unit_v4(
+    data: Symbol, num_filter: int, stride: Pair, dim_match: bool, name: str, bottle_neck: bool, **options: Any
+) -> Symbol:
+    """Build v3, but without any shortcut if the dimensions change. The arguments are those of residual_unit_v3."""
     op = _Operators(f"{name}_", **options)
     body = _v3_branch(op, data, num_filter, _convolutions(num_filter, stride, bottle_neck, -1))
-    return body + data if dim_match else body
+    if dim_match:
+        body = body + data
+    return body
 
 
-def residual_unit_v3_x(data, num_filter, stride, dim_match, name, bottle_neck, **options):
-    """The bottleneck v3 in 32 groups with twice the inner width, after ResNeXt (arXiv 1611.05431); no basic form.
+def residual_unit_v3_x(
+    data: Symbol, num_filter: int, stride: Pair, dim_match: bool, name: str, bottle_neck: bool, **options: Any
+) -> Symbol:
+    """Build the bottleneck v3 in 32 groups with twice the inner width, after ResNeXt (arXiv 1611.05431).
 
-    Unlike the paper's unit it groups the first 1x1 convolution too.
+    Unlike the paper's unit it groups the first 1x1 convolution, too. The arguments are those of residual_unit_v3.
+
+    Raises:
+        ValueError: bottle_neck is False.
     """
     if not bottle_neck:
         raise ValueError(f"version_unit 5 (v3_x) is a bottleneck unit: it needs a depth of {FIRST_BOTTLENECK} or more")
@@ -109,7 +164,7 @@ def residual_unit_v3_x(data, num_filter, stride, dim_match, name, bottle_neck, *
     return body + op.shortcut(data, num_filter, stride, dim_match)
 
 
-def _unit_of_version(version_unit, version_input):
+def _unit_of_version(version_unit: int, version_input: int) -> Callable[..., Symbol]:
     versions = {
         1: residual_unit_v1_L if version_input else residual_unit_v1,
         2: residual_unit_v2,
@@ -117,11 +172,11 @@ def _unit_of_version(version_unit, version_input):
         4: residual_unit_v4,
         5: residual_unit_v3_x,
     }
-    return pick("version_unit", version_unit, versions)
+    return choose("version_unit", version_unit, versions)
 
 
-def _stem(version_input, op):
-    kernel, stride = pick("version_input", version_input, STEMS)
+def _stem(version_input: int, op: _Operators) -> Symbol:
+    kernel, stride = choose("version_input", version_input, STEMS)
     data = mx.sym.Variable("data")
     if version_input == 2:
         data = op.bn(data, "bn_data", fix_gamma=True)
@@ -130,8 +185,8 @@ def _stem(version_input, op):
     return op.act(op.bn(op.conv(data, "conv0", **_square(64, kernel, stride)), "bn0"), "relu0")
 
 
-def _convolutions(num_filter, stride, bottle_neck, strided):
-    """Attributes of a unit's convolutions; number `strided` of the list has the unit's stride."""
+def _convolutions(num_filter: int, stride: Pair, bottle_neck: bool, strided: int) -> list[Attributes]:
+    """Return the attributes of a unit's convolutions; `strided` is the index of the one with the unit's stride."""
     inner = num_filter // 4
     shapes = [(inner, 1), (inner, 3), (num_filter, 1)] if bottle_neck else [(num_filter, 3), (num_filter, 3)]
     strides = [(1, 1)] * len(shapes)
@@ -139,12 +194,21 @@ def _convolutions(num_filter, stride, bottle_neck, strided):
     return [_square(*shape, step) for shape, step in zip(shapes, strides)]
 
 
-def _square(num_filter, kernel, stride=(1, 1), **groups):
+def _square(num_filter: int, kernel: int, stride: Pair = (1, 1), **groups: int) -> Attributes:
     pad = kernel // 2
     return {"num_filter": num_filter, "kernel": (kernel, kernel), "stride": stride, "pad": (pad, pad), **groups}
 
 
-def _v1(data, num_filter, stride, dim_match, name, bottle_neck, strided, options):
+def _v1(
+    data: Symbol,
+    num_filter: int,
+    stride: Pair,
+    dim_match: bool,
+    name: str,
+    bottle_neck: bool,
+    strided: int,
+    options: dict[str, Any],
+) -> Symbol:
     op = _Operators(f"{name}_", **options)
     body = data
     for i, attrs in enumerate(_convolutions(num_filter, stride, bottle_neck, strided), 1):
@@ -155,7 +219,7 @@ def _v1(data, num_filter, stride, dim_match, name, bottle_neck, strided, options
     return op.act(body + op.shortcut(data, num_filter, stride, dim_match), "relu3")
 
 
-def _v3_branch(op, data, num_filter, convolutions):
+def _v3_branch(op: _Operators, data: Symbol, num_filter: int, convolutions: list[Attributes]) -> Symbol:
     body = op.bn(data, "bn1")
     for i, attrs in enumerate(convolutions, 1):
         if i > 1:
@@ -165,30 +229,38 @@ def _v3_branch(op, data, num_filter, convolutions):
 
 
 class _Operators:
-    """The operators of one unit, named `prefix` + name."""
+    """Builds the operators of one unit; their names begin with `prefix`."""
 
-    def __init__(self, prefix, *, version_se=0, version_act="prelu", bn_mom=0.9, workspace=256):
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        version_se: int = 0,
+        version_act: str = "prelu",
+        bn_mom: float = 0.9,
+        workspace: int = 256,
+    ) -> None:
         self.prefix, self.act_type, self.bn_mom, self.workspace = prefix, version_act, bn_mom, workspace
-        self.se = pick("version_se", version_se, {0: False, 1: True})
+        self.se = choose("version_se", version_se, {0: False, 1: True})
 
-    def conv(self, data, name, **attrs):
+    def conv(self, data: Symbol, name: str, **attrs: Any) -> Symbol:
         return mx.sym.Convolution(data, no_bias=True, workspace=self.workspace, name=self.prefix + name, **attrs)
 
-    def bn(self, data, name, **attrs):
+    def bn(self, data: Symbol, name: str, **attrs: bool) -> Symbol:
         return layers.batch_norm(data, self.prefix + name, self.bn_mom, **attrs)
 
-    def act(self, data, name):
+    def act(self, data: Symbol, name: str) -> Symbol:
         return layers.activation(data, self.act_type, self.prefix + name)
 
-    def excite(self, data, num_filter):
+    def excite(self, data: Symbol, num_filter: int) -> Symbol:
         if not self.se:
             return data
         return layers.squeeze_excite(data, num_filter, self.act_type, self.prefix[:-1], self.workspace)
 
-    def projection(self, data, name, num_filter, stride):
+    def projection(self, data: Symbol, name: str, num_filter: int, stride: Pair) -> Symbol:
         return self.conv(data, name, num_filter=num_filter, kernel=(1, 1), stride=stride)
 
-    def shortcut(self, data, num_filter, stride, dim_match):
+    def shortcut(self, data: Symbol, num_filter: int, stride: Pair, dim_match: bool) -> Symbol:
         if dim_match:
             return data
         return self.bn(self.projection(data, "conv1sc", num_filter, stride), "sc")

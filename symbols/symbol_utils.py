@@ -1,58 +1,71 @@
-"""From the last feature map to the embedding: the version_output heads, and the table of them."""
+"""The last layers of a network, from feature map to embedding, by version_output."""
 
-from insightface_mx.base.compat import mx
+from __future__ import annotations
+
+from typing import Any
+
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
-from insightface_mx.symbols.variants import pick
+from insightface_mx.symbols.variants import choose
 
 
-def get_fc1(last_conv, num_classes, fc_type, bn_mom=0.9):
-    """Put the head `fc_type`, one of HEADS, on a feature map.
+def get_fc1(last_conv: Symbol, num_classes: int, fc_type: str, bn_mom: float = 0.9) -> Symbol:
+    """Build the output layers `fc_type` on a feature map.
 
-    last_conv: Symbol, N x C x H x W. num_classes: length of the embedding. Returns the embedding, N x num_classes,
-    whose node is fc1; Z returns the map itself, A the C averages and B the node pre_fc1. An unknown fc_type and a GDC
-    on channels that its groups do not divide raise ValueError.
+    Args:
+        last_conv: The map, N x C x H x W.
+        num_classes: Length of the embedding.
+        fc_type: The version_output, one of HEADS.
+        bn_mom: Momentum of the batch norms.
+
+    Returns:
+        The embedding, N x num_classes, whose node is fc1. Three outputs have no fc1: Z returns the map itself, A the
+        averages of its C channels, and B the node pre_fc1.
+
+    Raises:
+        ValueError: fc_type does not exist, or GDC's groups do not divide the channels.
     """
     body = last_conv
-    for step in pick("version_output", fc_type, HEADS):
+    for step in choose("version_output", fc_type, HEADS):
         body = step(body, num_classes, bn_mom)
     return body
 
 
-def _bn1(body, _, bn_mom):
+def _bn1(body: Symbol, _: int, bn_mom: float) -> Symbol:
     return layers.batch_norm(body, "bn1", bn_mom)
 
 
-def _drop_4(body, *_):
+def _drop_4(body: Symbol, *_: Any) -> Symbol:
     return mx.sym.Dropout(body, p=0.4)
 
 
-def _drop_2(body, *_):
+def _drop_2(body: Symbol, *_: Any) -> Symbol:
     return mx.sym.Dropout(body, p=0.2)
 
 
-def _fc1(body, num_classes, _):
+def _fc1(body: Symbol, num_classes: int, _: float) -> Symbol:
     return mx.sym.FullyConnected(body, num_hidden=num_classes, name="fc1")
 
 
-def _pre_fc1(body, num_classes, _):
+def _pre_fc1(body: Symbol, num_classes: int, _: float) -> Symbol:
     return mx.sym.FullyConnected(body, num_hidden=num_classes, name="pre_fc1")
 
 
-def _fc1_bn(body, _, bn_mom):
+def _fc1_bn(body: Symbol, _: int, bn_mom: float) -> Symbol:
     return layers.batch_norm(body, "fc1", bn_mom, fix_gamma=True)
 
 
-def _fc1_relu(body, *_):
+def _fc1_relu(body: Symbol, *_: Any) -> Symbol:
     return layers.activation(body, "prelu", "fc1_relu")
 
 
-def _average(body, _, bn_mom):
+def _average(body: Symbol, _: int, bn_mom: float) -> Symbol:
     body = layers.activation(layers.batch_norm(body, "bn1", bn_mom), "prelu", "relu1")
     return mx.sym.Flatten(layers.global_average(body, "pool1"))
 
 
-def _depthwise(body, _, bn_mom):
-    """The 7x7 global depthwise convolution of MobileFaceNet (arXiv 1804.07573, section 3.1)."""
+def _depthwise(body: Symbol, _: int, bn_mom: float) -> Symbol:
+    """Apply the 7x7 global depthwise convolution of MobileFaceNet (arXiv 1804.07573, section 3.1)."""
     groups = 512
     if _channels(body) % groups:
         raise ValueError(
@@ -63,8 +76,8 @@ def _depthwise(body, _, bn_mom):
     return layers.linear(body, "conv_6dw7_7", groups, norm, kernel=(7, 7), num_group=groups)
 
 
-def _norm_aware(body, num_classes, bn_mom):
-    """Average of the map with every place scaled to the mean length, the mean being over the batch too."""
+def _norm_aware(body: Symbol, num_classes: int, bn_mom: float) -> Symbol:
+    """Average the map after scaling the vector at every place to the mean length over the map and the batch."""
     channels = _channels(body)
     if num_classes > channels:
         body = mx.sym.Convolution(
@@ -81,16 +94,17 @@ def _norm_aware(body, num_classes, bn_mom):
     return _pre_fc1(layers.batch_norm(body, "bn6w", bn_mom, fix_gamma=True), num_classes, bn_mom)
 
 
-def _channels(body):
-    """Number of channels of a feature map, the same for images of every size."""
-    _, (shape,), _ = body.infer_shape(data=(1, 3, 512, 512))  # any size; poolings cannot do with an unknown one
+def _channels(body: Symbol) -> int:
+    """Return the number of channels of a feature map."""
+    # images of any size give the same number, but poolings need some size
+    _, (shape,), _ = body.infer_shape(data=(1, 3, 512, 512))
     return shape[1]
 
 
 _EMBEDDING = (_pre_fc1, _fc1_bn)
 _AFTER_AVERAGE = {"A": (), "B": (_pre_fc1,), "C": _EMBEDDING, "D": (*_EMBEDDING, _fc1_relu)}
 
-HEADS = {
+HEADS = {  # version_output: its layers in their order
     "E": (_bn1, _drop_4, *_EMBEDDING),
     "F": (_bn1, _drop_4, _fc1),
     "G": (_bn1, _fc1),

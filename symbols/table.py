@@ -1,20 +1,22 @@
-"""Print the sizes of the networks as a Markdown table.
+"""Print the sizes of the networks as a Markdown table: parameters, operations, embedding and checkpoint."""
 
-python table.py                       every network with an embedding of 512 numbers, and y1-GDC-128
-python table.py r50 y1-GDC-128        these only, each written NETWORK[-HEAD[-EMBEDDING]]
-"""
+from __future__ import annotations
 
 import argparse
 import math
 import re
-import sys
+from typing import Sequence
 
-from insightface_mx.base.errors import UserError, exit_on_user_error
-from insightface_mx.engine.symbol_graph import SymbolGraph, infer_shapes
-from insightface_mx.symbols import NAMES, get_symbol
+from insightface_mx.base.compat import Symbol
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import say
 
+EXAMPLE = """\
+python symbols/table.py                     # every network with embeddings of length 512, and y1-GDC-128
+python symbols/table.py r50 y1-GDC-128"""
 INPUT = (1, 3, 112, 112)
-DEFAULT_ROWS = (*NAMES, "y1-GDC-128")  # the last as in the paper of MobileFaceNet
+PAPERS_MOBILEFACENET = "y1-GDC-128"
 NOTES = """\
 * parameters: all numbers but batch norm's moving averages
 * FLOPs: every multiplication and every addition, biases included, of the convolutions and dense layers on one image
@@ -26,32 +28,44 @@ NOTES = """\
 LINE = "| {:<10} | {:>14} | {:>9} | {:>9} | {:>15} |"
 
 
-def build(row):
-    """Build the network of a row, NETWORK[-HEAD[-EMBEDDING]]; UserError where there is none."""
+def build(row: str) -> Symbol:
+    """Build the network of a row of the table.
+
+    Args:
+        row: NETWORK[-OUTPUT[-EMBEDDING]], for example y1-GDC-128: the network's name, its version_output (default E)
+            and the length of its embedding (default 512).
+
+    Raises:
+        UserError: There is no such network.
+    """
+    from insightface_mx.symbols import get_symbol
+
     match = re.fullmatch(r"(\w+)(?:-([A-Z]+)(?:-([1-9]\d*))?)?", row)
     if match is None:
-        raise UserError(f"{row!r} is no network: write NETWORK[-HEAD[-EMBEDDING]], for example r50 or y1-GDC-128")
-    network, head, embedding = match.groups()
+        raise UserError(f"{row!r} is no network: write NETWORK[-OUTPUT[-EMBEDDING]], for example r50 or y1-GDC-128")
+    network, output, embedding = match.groups()
     try:
-        return get_symbol(network, int(embedding or 512), version_output=head or "E")
+        return get_symbol(network, int(embedding or 512), version_output=output or "E")
     except ValueError as error:
         raise UserError(f"{row}: {error}") from error
 
 
-def count_parameters(symbol):
-    """Count the numbers in a network's parameters, moving averages not among them."""
+def count_parameters(symbol: Symbol) -> int:
+    """Count the values in a network's parameters, without moving averages."""
     arguments, _, _ = symbol.infer_shape(data=INPUT)
     return sum(map(math.prod, arguments)) - math.prod(INPUT)
 
 
-def count_moving_averages(symbol):
-    """Count the numbers that batch norm keeps of the past batches."""
+def count_moving_averages(symbol: Symbol) -> int:
+    """Count the values of batch norm's moving averages."""
     _, _, auxiliary = symbol.infer_shape(data=INPUT)
     return sum(map(math.prod, auxiliary))
 
 
-def count_flops(symbol):
-    """Count a network's multiplications and additions on one 112x112 image, as the command's help defines them."""
+def count_flops(symbol: Symbol) -> int:
+    """Count a network's multiplications and additions on one 112x112 image, as NOTES define them."""
+    from insightface_mx.engine.symbol_graph import SymbolGraph, infer_shapes
+
     shapes = infer_shapes(symbol, {"data": INPUT})
     total = 0
     for node in SymbolGraph(symbol).nodes_of("Convolution", "FullyConnected"):
@@ -61,8 +75,8 @@ def count_flops(symbol):
     return total
 
 
-def line(row):
-    """Format a row, NETWORK[-HEAD[-EMBEDDING]], of the table."""
+def line(row: str) -> str:
+    """Return the line of the table for a row as in `build`."""
     symbol = build(row)
     parameters = count_parameters(symbol)
     _, ((_, *embedding),), _ = symbol.infer_shape(data=INPUT)
@@ -71,17 +85,21 @@ def line(row):
     return LINE.format(row, *counts)
 
 
-def main(argv=None):
-    """The command."""
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\n{NOTES}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("networks", nargs="*", metavar="NETWORK[-HEAD[-EMBEDDING]]", help="default: all")
-    networks = parser.parse_args(argv).networks or DEFAULT_ROWS
+def run(args: argparse.Namespace) -> None:
+    """Print the notes and the table; nothing where a row is no network."""
+    from insightface_mx.symbols import NAMES
+
+    rows = args.networks or [*NAMES, PAPERS_MOBILEFACENET]
     titles = LINE.format("network", "parameters (M)", "FLOPs (G)", "embedding", "checkpoint (MB)")
-    with exit_on_user_error():
-        table = [titles, "|---|--:|--:|--:|--:|", *map(line, networks)]
-    sys.stdout.write("\n".join([NOTES, *table, ""]))
+    table = [titles, "|---|--:|--:|--:|--:|", *map(line, rows)]
+    say("\n".join([NOTES, *table]))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command insightface-networks."""
+    parser = make_parser(f"{__doc__}\n\n{NOTES}", EXAMPLE)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK[-OUTPUT[-EMBEDDING]]", help="default: all")
+    run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

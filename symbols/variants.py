@@ -1,7 +1,15 @@
-"""The options every network may be asked for, and the errors that say what exists."""
+"""The options that every network accepts, and errors that list the choices."""
+
+from __future__ import annotations
 
 import functools
 import inspect
+from typing import Any, Callable, Mapping, TypeVar
+
+from insightface_mx.base.compat import Symbol
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 DEFAULTS = {
     "version_se": 0,
@@ -14,28 +22,37 @@ DEFAULTS = {
 }
 
 
-def pick(option, value, choices):
-    """Return choices[value]; where there is none, raise a ValueError that lists the values there are."""
-    if value not in choices:
-        raise ValueError(f"{option} {value!r} does not exist: choose from {', '.join(map(str, choices))}")
-    return choices[value]
+def choose(option: str, key: Key, choices: Mapping[Key, Value]) -> Value:
+    """Return choices[key].
+
+    Args:
+        option: What the key is called in the error.
+        key: The value of that option.
+        choices: What there is.
+
+    Raises:
+        ValueError: The key is not among the choices; the message lists them.
+    """
+    if key not in choices:
+        raise ValueError(f"{option} {key!r} does not exist: choose from {', '.join(map(str, choices))}")
+    return choices[key]
 
 
-def family(get_symbol):
-    """Let a network builder be called with any option of DEFAULTS, whether its network has a use for it or not.
+def network_builder(get_symbol: Callable[..., Symbol]) -> Callable[..., Symbol]:
+    """Let a function that builds a network accept every option of DEFAULTS.
 
-    The keywords in the builder's signature are the options it uses. Another option is accepted at its default only:
-    any other value raises a ValueError, for it would change nothing.
+    The function declares the options that it uses as its keywords. Any other option is accepted at its default only: at
+    another value it would silently change nothing, so the decorated function raises ValueError.
     """
     used = inspect.signature(get_symbol).parameters
 
     @functools.wraps(get_symbol)
-    def checked(*args, **options):
+    def checked(*args: Any, **options: Any) -> Symbol:
         for option, default in DEFAULTS.items():
             if option not in used and options.pop(option, default) != default:
                 network = get_symbol.__module__.rpartition(".")[2]
                 takes = ", ".join(name for name in DEFAULTS if name in used) or "none"
-                raise ValueError(f"{network} has no use for {option}: leave it at {default!r} (it takes: {takes})")
+                raise ValueError(f"{network} does not use {option}: leave it at {default!r} (it uses: {takes})")
         return get_symbol(*args, **options)
 
     return checked

@@ -1,8 +1,8 @@
 """The networks against graphs recorded from the 2018 code on MXNet 1.9.1 (golden/symbols, see golden/record.py)."""
 
 import json
+import math
 
-import numpy
 import pytest
 from golden import record
 
@@ -10,7 +10,6 @@ from insightface_mx.base.compat import mx
 from insightface_mx.symbols import NAMES, fnasnet, fresnet, get_initializer, get_symbol, symbol_utils
 from insightface_mx.symbols.variants import DEFAULTS
 
-BATCH = (2, 3, 112, 112)
 CASES = sorted(record.FOLDER.glob("*.txt"))
 
 PARAMETERS = {
@@ -55,15 +54,16 @@ PARAMETERS = {
 
 def shapes(symbol):
     """Shape of every variable of `symbol` and of its outputs, for two images."""
-    arguments, outputs, auxiliary = symbol.infer_shape(data=BATCH)
+    arguments, outputs, auxiliary = symbol.infer_shape(data=record.BATCH)
     named = dict(zip(symbol.list_arguments(), arguments))
     named.update(zip(symbol.list_auxiliary_states(), auxiliary))
     return named, outputs
 
 
 def parameters(symbol):
+    """Number of values in all parameters."""
     named, _ = shapes(symbol)
-    return sum(int(numpy.prod(named[name])) for name in symbol.list_arguments() if name != "data")
+    return sum(math.prod(named[name]) for name in symbol.list_arguments() if name != "data")
 
 
 def count(symbol, operator):
@@ -186,11 +186,11 @@ def test_version_act_replaces_the_activations_of_the_body_only(version_act):
     assert attribute(other, "relu1", "act_type") == "prelu"
 
 
-@pytest.mark.parametrize("fc_type", symbol_utils.HEADS)
+@pytest.mark.parametrize("version_output", symbol_utils.HEADS)
 @pytest.mark.parametrize(("network", "channels"), [("r18", 512), ("r101", 2048), ("m1", 1024), ("y1", 512)])
-def test_every_head_fits_every_number_of_channels(network, channels, fc_type):
-    output = {"Z": (2, channels, 7, 7), "A": (2, channels), "AX": (2, channels)}.get(fc_type, (2, 128))
-    assert shapes(get_symbol(network, 128, version_output=fc_type))[1] == [output]
+def test_every_output_fits_every_number_of_channels(network, channels, version_output):
+    output = {"Z": (2, channels, 7, 7), "A": (2, channels), "AX": (2, channels)}.get(version_output, (2, 128))
+    assert shapes(get_symbol(network, 128, version_output=version_output))[1] == [output]
 
 
 def test_gnap_takes_the_real_number_of_channels():
@@ -214,7 +214,7 @@ def test_y2_has_2_8_16_4_blocks():
     assert "conv_2_dw_conv2d_weight" not in names
 
 
-def test_images_of_another_size_are_fine_where_the_head_allows():
+def test_images_of_another_size_are_fine_where_the_output_allows():
     assert get_symbol("r18", 512, version_input=0, version_output="GDC", image_size=(224, 224)).name == "fc1"
 
 
@@ -234,8 +234,12 @@ def test_images_of_another_size_are_fine_where_the_head_allows():
         ("r18", {"version_unit": 5}, "depth of 101 or more"),
         ("m1", {"version_multiplier": 0.01}, "at least 1/32"),
         ("m1", {"version_multiplier": 0.25, "version_output": "GDC"}, "multiple of 512 channels, this network has 256"),
-        ("s20", {"version_output": "GDC"}, "spherenet has no use for version_output: leave it at 'E'"),
-        ("y1", {"version_se": 1}, r"no use for version_se: leave it at 0 \(it takes: version_output, bn_mom\)"),
+        ("s20", {"version_output": "GDC"}, "spherenet does not use version_output: leave it at 'E'"),
+        (
+            "y1",
+            {"version_se": 1},
+            r"does not use version_se: leave it at 0 \(it uses: version_output, bn_mom\)",
+        ),
         ("r18", {"version_input": 0, "version_output": "GDC"}, "cannot take 112x112 images.*map of at least 7x7"),
         ("r18", {"image_size": (112, 96), "version_output": "GDC"}, "cannot take 112x96 images"),
     ],
@@ -243,6 +247,23 @@ def test_images_of_another_size_are_fine_where_the_head_allows():
 def test_what_does_not_exist_is_a_value_error_that_says_what_does(network, options, says):
     with pytest.raises(ValueError, match=says):
         get_symbol(network, 512, **options)
+
+
+@pytest.mark.parametrize(
+    ("unit", "options"),
+    [
+        (fresnet.residual_unit_v3, {}),
+        (fresnet.residual_unit_v3, {"version_se": 1, "version_act": "relu", "bn_mom": 0.8, "workspace": 128}),
+    ],
+)
+def test_a_residual_unit_is_called_as_in_the_original(unit, options):
+    """Six positional arguments, then options by name."""
+    symbol = unit(mx.sym.Variable("data"), 64, (2, 2), False, "u", False, **options)
+    _, (shape,), _ = symbol.infer_shape(data=(1, 32, 8, 8))
+    assert shape == (1, 64, 4, 4)
+    assert attribute(symbol, "u_bn1", "momentum") == str(options.get("bn_mom", 0.9))
+    assert attribute(symbol, "u_conv1", "workspace") == str(options.get("workspace", 256))
+    assert count(symbol, "Activation") == (3 if options else 0)
 
 
 def test_an_unknown_keyword_is_no_option():
@@ -256,19 +277,19 @@ def test_batch_norm_momentum_reaches_every_batch_norm():
     assert {node["attrs"]["momentum"] for node in nodes} == {"0.8"}
 
 
-def test_made_up_names_do_not_depend_on_what_was_built_before():
+def test_generated_names_do_not_depend_on_what_was_built_before():
     first = get_symbol("r18", 512, version_output="GNAP").tojson()
     mx.sym.Flatten(mx.sym.Variable("x") + 1)
     assert get_symbol("r18", 512, version_output="GNAP").tojson() == first
 
 
 @pytest.mark.parametrize(("network", "channels"), [("m2", 1280), ("n", 4032)])
-def test_heads_of_networks_of_gluon_layers(network, channels):
+def test_outputs_of_networks_of_gluon_layers(network, channels):
     assert shapes(get_symbol(network, 128, version_output="Z"))[1] == [(2, channels, 7, 7)]
     assert shapes(get_symbol(network, 128, version_output="GNAP"))[1] == [(2, 128)]
 
 
-def test_numbers_of_gluon_layers_do_not_depend_on_what_was_built_before():
+def test_names_of_gluon_layers_do_not_depend_on_what_was_built_before():
     first = fnasnet.get_symbol(512).tojson()
     assert fnasnet.get_symbol(512).tojson() == first
 

@@ -1,10 +1,11 @@
-"""The counts of the table of networks, against the published figures and a network counted by hand."""
+"""The counts of the table of networks, against the published counts and a network counted by hand."""
 
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from harness import run, status_of
 
 from insightface_mx import symbols
 from insightface_mx.base.compat import mx
@@ -30,7 +31,7 @@ def test_counts_are_the_published_ones(row):
 
 
 @pytest.mark.parametrize("row", PUBLISHED)
-def test_a_line_shows_the_published_figures(row):
+def test_a_line_shows_the_published_counts(row):
     name, parameters, flops, *_ = cells(table.line(row))
     assert (name, parameters, flops) == (row, *PUBLISHED[row][2:])
 
@@ -45,7 +46,7 @@ def test_counts_of_a_network_counted_by_hand():
     assert table.count_moving_averages(body) == 2 * 4
 
 
-def test_heads_and_embeddings_of_the_rows():
+def test_outputs_and_embeddings_of_the_rows():
     assert cells(table.line("y1-GDC-128"))[3] == "128"
     assert cells(table.line("y1-GDC"))[3] == "512"
     assert table.build("r18-GNAP-256").tojson() == get_symbol("r18", 256, version_output="GNAP").tojson()
@@ -63,7 +64,7 @@ def test_the_checkpoint_is_as_large_as_the_file(tmp_path):
 
 
 def test_the_command_prints_a_table_under_what_it_counts(capsys):
-    table.main(["s20", "y1-GDC-128"])
+    run(table, "s20", "y1-GDC-128")
     *notes, titles, rule, first, second, end = capsys.readouterr().out.split("\n")
     assert "\n".join(notes) == table.NOTES
     assert cells(titles) == ["network", "parameters (M)", "FLOPs (G)", "embedding", "checkpoint (MB)"]
@@ -75,14 +76,12 @@ def test_the_command_prints_a_table_under_what_it_counts(capsys):
 
 def test_the_default_is_every_network_and_the_papers_mobilefacenet(monkeypatch, capsys):
     monkeypatch.setattr(table, "line", lambda row: row)
-    table.main([])
+    run(table)
     assert capsys.readouterr().out.splitlines()[-len(NAMES) - 1 :] == [*NAMES, "y1-GDC-128"]
 
 
 def test_help_says_what_is_counted(capsys):
-    with pytest.raises(SystemExit) as stop:
-        table.main(["--help"])
-    assert stop.value.code == 0
+    assert status_of(table, "--help") == 0
     assert table.NOTES in capsys.readouterr().out
 
 
@@ -91,16 +90,14 @@ def test_help_says_what_is_counted(capsys):
     [
         ("r51", "r51: network 'r51' does not exist: choose from"),
         ("r18-EX", "r18-EX: version_output 'EX' does not exist: choose from"),
-        ("s20-GDC", "s20-GDC: spherenet has no use for version_output"),
-        ("r18-E-0", "'r18-E-0' is no network: write NETWORK[-HEAD[-EMBEDDING]]"),
-        ("r18-128", "'r18-128' is no network: write NETWORK[-HEAD[-EMBEDDING]]"),
+        ("s20-GDC", "s20-GDC: spherenet does not use version_output"),
+        ("r18-E-0", "'r18-E-0' is no network: write NETWORK[-OUTPUT[-EMBEDDING]]"),
+        ("r18-128", "'r18-128' is no network: write NETWORK[-OUTPUT[-EMBEDDING]]"),
     ],
 )
 def test_a_row_that_is_no_network_ends_the_command_before_it_prints(row, says, capsys):
-    with pytest.raises(SystemExit) as stop:
-        table.main(["s20", row])
+    assert status_of(table, "s20", row) == 2
     printed = capsys.readouterr()
-    assert stop.value.code == 2
     assert printed.out == ""
     assert printed.err.startswith(f"error: {says}")
 
@@ -109,3 +106,18 @@ def test_the_file_runs_as_a_script():
     path = pathlib.Path(symbols.__file__).parent / "table.py"
     printed = subprocess.run([sys.executable, str(path), "y1-GDC-128"], capture_output=True, text=True, check=True)
     assert cells(printed.stdout.splitlines()[-1])[:3] == ["y1-GDC-128", "1.00", "0.44"]
+
+
+def test_help_does_without_mxnet():
+    code = (
+        "import sys\nfrom insightface_mx.symbols import table\n"
+        "try:\n    table.main(['--help'])\nexcept SystemExit:\n    print('mxnet' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout.splitlines()[-1] == "False"
+
+
+def test_the_package_has_no_other_names_than_its_networks():
+    assert sorted(symbols.__all__) == ["Family", "NAMES", "NETWORKS", "get_initializer", "get_symbol"]
+    with pytest.raises(AttributeError, match="has no attribute 'get_head'"):
+        symbols.get_head  # noqa: B018
