@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from insightface_mx.base import __version__
-from insightface_mx.base.compat import mx
 from insightface_mx.formats.atomic import save_text
 
 _CHUNK = 1 << 20  # bytes
@@ -49,6 +48,8 @@ def read(path):
 
 def versions():
     """Versions of what a run's numbers depend on, by name."""
+    from insightface_mx.base.compat import mx
+
     return {
         "insightface-mx": __version__,
         "mxnet": mx.__version__,
