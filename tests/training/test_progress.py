@@ -1,8 +1,18 @@
+"""The log file, the lines and the TensorBoard scalars of a run."""
+
+from __future__ import annotations
+
+import dataclasses
 import logging
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
 from insightface_mx.training import progress
 
 
@@ -37,3 +47,70 @@ def test_a_line_that_has_no_encoding_does_not_end_the_log_file(tmp_path, monkeyp
         logging.info(line)
     lines = (tmp_path / "model.log").read_text().splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == ["before", "after"]
+
+
+def test_lines_are_on_standard_output_and_with_the_time_in_the_log_file(tmp_path, capsys):
+    progress.start_logging(str(tmp_path / "new" / "model"))
+    logging.info("seed %d", 3)
+    assert capsys.readouterr() == ("seed 3\n", "")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} seed 3\n", (tmp_path / "new" / "model.log").read_text())
+
+
+def test_a_log_file_that_cannot_be_opened(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=rf"cannot write {tmp_path}/file/model.log: .*; choose another --prefix"):
+        progress.start_logging(str(tmp_path / "file" / "model"))
+
+
+@dataclasses.dataclass
+class Position:
+    """A run's place in its data."""
+
+    epoch: int = 0
+    batch: int = 0
+    batches_per_epoch: int = 30
+    batch_size: int = 8
+
+
+def show(steps, tensorboard=""):
+    """Show batches with a metric that has the number of the batch as its value."""
+    position, metric = Position(), mx.metric.Loss("loss")
+    with progress.Progress(position, steps, tensorboard) as shown:
+        for step in range(1, steps + 1):
+            position.epoch, position.batch = (step - 1) // 30, (step - 1) % 30 + 1
+            metric.update(None, [mx.nd.array([step])])
+            shown.batch(step, metric, 0.1 if step < 5 else 0.01)
+    return metric
+
+
+def test_lines_of_batches_rates_and_epochs(caplog):
+    caplog.set_level(logging.INFO)
+    metric = show(45)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if "learning rate" in line] == [
+        "batch 1: learning rate 0.1",
+        "batch 5: learning rate 0.01",
+    ]
+    assert [line for line in lines if line.startswith("Epoch[0] Train-")] == ["Epoch[0] Train-loss=15.500000"]
+    (speed,) = [line for line in lines if "Speed: " in line]
+    assert re.match(r"Epoch\[0\] Batch \[0-20\]\tSpeed: [\d.]+ samples/sec\tloss=", speed)
+    assert metric.get_global() == ("loss", 23.0)  # of all 45 batches: only the loop resets it
+
+
+def test_scalars_go_to_tensorboard_every_20_batches(tmp_path):
+    show(45, str(tmp_path / "board"))
+    (file,) = os.listdir(tmp_path / "board")
+    content = (tmp_path / "board" / file).read_bytes()
+    assert content.count(b"lr") == content.count(b"loss") == 2
+
+
+def test_without_tensorboard_it_is_not_imported():
+    code = (
+        "import sys\n"
+        "from insightface_mx.training.progress import Progress\n"
+        "class Data: batch_size, epoch, batch, batches_per_epoch = 1, 0, 0, 1\n"
+        "with Progress(Data, 1): pass\n"
+        "print('tensorboardX' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,101 @@
+"""Parameters of a checkpoint for another run, and parameters that keep their values."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.formats import checkpoint
+from insightface_mx.training.fine_tuning import check_parameters, freeze, load_pretrained
+
+SHAPE = (2, 3, 4, 4)
+INPUTS = ("data", "softmax_label", "fc7_beta")
+
+
+def network(classes: int = 5, filters: int = 2):
+    """A convolution, a batch norm and class weights; fc7_beta is a state, as SphereFace's."""
+    body = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=filters, kernel=(1, 1), no_bias=True, name="conv0")
+    body = mx.sym.BatchNorm(body, fix_gamma=False, name="bn0")
+    logits = mx.sym.FullyConnected(body, num_hidden=classes, no_bias=True, name="fc7")
+    logits = mx.sym.broadcast_mul(logits, mx.sym.Variable("fc7_beta", shape=(1,)))
+    return mx.sym.SoftmaxOutput(logits, mx.sym.Variable("softmax_label"), name="softmax")
+
+
+def parameters(symbol, value=1.0):
+    shapes, _, averages = symbol.infer_shape(data=SHAPE)
+    named = dict(zip(symbol.list_arguments(), shapes))
+    args = {name: mx.nd.full(shape, value) for name, shape in named.items() if name not in INPUTS}
+    return args, {name: mx.nd.full(shape, value) for name, shape in zip(symbol.list_auxiliary_states(), averages)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of the network with 5 classes, all of whose values are 3."""
+    symbol = network()
+    checkpoint.save(str(tmp_path / "m"), 1, symbol, *parameters(symbol, 3.0))
+    return f"{tmp_path}/m,1"
+
+
+def test_a_checkpoint_of_the_same_network_is_taken_as_it_is(saved):
+    args, averages = load_pretrained(saved, network(), SHAPE, INPUTS, strict_classes=True)
+    assert set(args) == {"conv0_weight", "bn0_gamma", "bn0_beta", "fc7_weight"}
+    assert set(averages) == {"bn0_moving_mean", "bn0_moving_var"}
+    assert all(np.all(array.asnumpy() == 3) for array in (*args.values(), *averages.values()))
+
+
+def test_class_weights_of_other_classes_are_left_out(saved, caplog):
+    caplog.set_level("INFO")
+    args, _ = load_pretrained(saved, network(classes=7), SHAPE, INPUTS)
+    assert set(args) == {"conv0_weight", "bn0_gamma", "bn0_beta"}
+    assert "found fc7_weight (5, 32), expected (7, 32); the class weights start as random ones" in caplog.text
+    with pytest.raises(UserError, match=r"found fc7_weight \(5, 32\), expected \(7, 32\); without --pretrained-fc7"):
+        load_pretrained(saved, network(classes=7), SHAPE, INPUTS, strict_classes=True)
+
+
+def test_another_network_is_refused_with_the_first_names(saved):
+    with pytest.raises(
+        UserError, match=r"another network, 5 parameters differ: found conv0_weight \(2, 3, 1, 1\), exp"
+    ):
+        load_pretrained(saved, network(filters=3), SHAPE, INPUTS)
+
+
+def test_class_weights_are_checked_if_asked_for():
+    params = parameters(network(classes=7))
+    check_parameters("here", params, network(), SHAPE, INPUTS)
+    with pytest.raises(UserError, match=r"here is another network, 1 parameters differ: found fc7_weight \(7, 32\)"):
+        check_parameters("here", params, network(), SHAPE, INPUTS, with_classes=True)
+
+
+def global_statistics(symbol):
+    nodes = json.loads(symbol.tojson())["nodes"]
+    return {node["name"]: node.get("attrs", {}).get("use_global_stats") for node in nodes if node["op"] == "BatchNorm"}
+
+
+@pytest.mark.parametrize(
+    "patterns, frozen, fixed",
+    [
+        ("", [], None),
+        ("conv0*", ["conv0_weight"], None),
+        ("bn0_gamma,conv*", ["bn0_gamma", "conv0_weight"], "True"),
+        ("bn0_beta", ["bn0_beta"], None),
+        ("fc7*", ["fc7_weight"], None),  # the state fc7_beta is no parameter
+    ],
+)
+def test_patterns_choose_the_frozen_parameters(patterns, frozen, fixed):
+    symbol, names = freeze(network(), patterns, INPUTS)
+    assert names == frozen
+    assert global_statistics(symbol) == {"bn0": fixed}
+    assert symbol.list_arguments() == network().list_arguments()
+
+
+@pytest.mark.parametrize("pattern", ["conv1*", "data", "softmax_label"])
+def test_a_pattern_without_a_parameter_is_refused(pattern):
+    with pytest.raises(
+        UserError, match=rf"--freeze {re.escape(pattern)}: no parameter has such a name; the names are conv0_weig"
+    ):
+        freeze(network(), f"conv0*,{pattern}", INPUTS)
