@@ -50,10 +50,10 @@ def filter_by_count(args):
 def clean(args):
     """Every person's images whose embedding is near the person's centre."""
     data = TrainingSet(args.data_dir)
-    embed = Embedder(args.model, data.image_size, args.ctx)
+    embedder = Embedder(args.model, data.image_size, args.ctx, backend="mxnet")
     kept, dropped = [], []
     for person, group in enumerate(data.identities):
-        embeddings = embed(LazyImages(data.image, group.tolist()))
+        embeddings = embedder.encoded(LazyImages(data.image, group.tolist()))
         cosines = embeddings @ centre(embeddings)
         kept.append(group[cosines >= args.min_cosine])
         dropped += [
@@ -67,11 +67,11 @@ def clean(args):
 def exclude(args):
     """People who are not in a verification set: none of its images is near the person's centre."""
     data = TrainingSet(args.data_dir)
-    embed = Embedder(args.model, data.image_size, args.ctx)
-    others = np.concatenate([embed(list(dict.fromkeys(read_bin(path)[0]))) for path in args.verification])
+    embedder = Embedder(args.model, data.image_size, args.ctx, backend="mxnet")
+    others = np.concatenate([embedder.encoded(dict.fromkeys(read_bin(path)[0])) for path in args.verification])
     kept, dropped = [], []
     for person, group in enumerate(data.identities):
-        nearest = (others @ centre(embed(LazyImages(data.image, group.tolist())))).max()
+        nearest = (others @ centre(embedder.encoded(LazyImages(data.image, group.tolist())))).max()
         if nearest <= args.max_cosine:
             kept.append(group)
         else:

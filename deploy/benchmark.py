@@ -65,9 +65,9 @@ def measure(backend, model, image_size, batches, seconds):
 
 def _runner(backend, model, image_size):
     if backend == "mxnet":
-        return backends.load(model, image_size, backend).embed
+        return backends.load(model, image_size, backend).run
     if backend != "plain":
-        return backends.onnx_backend(backend, model, image_size).embed
+        return backends.onnx_backend(backend, model, image_size).run
     network, bound = export.load_network(model, image_size), {}
 
     def run(images):

@@ -1,96 +1,136 @@
-"""One interface to what can run a network: MXNet, ONNX Runtime and OpenVINO.
+"""Run a network in MXNet, ONNX Runtime or OpenVINO behind one interface.
 
     backend = load("../model/r50,1")
     embeddings = backend.embed(images)
 
-MXNet is the reference. The others run a checkpoint as an ONNX file, which is written and proven against MXNet on first
-use, and kept in the user's cache folder under a name that follows from the checkpoint's content.
+MXNet is the reference. The others run a checkpoint as an ONNX file. It is written and proven against MXNet on first
+use, and stored in the user's cache folder under a hash of the checkpoint.
 """
 
-import functools
+from __future__ import annotations
+
 import hashlib
 import importlib.util
 import logging
+from pathlib import Path
+from typing import Callable, NamedTuple
 
 import numpy as np
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Context, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.conversion.file import INT8_PRODUCER, PRODUCER
+from insightface_mx.cli.types import Size, size_text
+from insightface_mx.conversion import export, proof
+from insightface_mx.conversion import file as onnx_file
+from insightface_mx.embedding.choices import CHOICES, PACKAGES
+from insightface_mx.engine import BATCH_SIZE
 from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
-from insightface_mx.engine.network import BATCH_SIZE, load_model
+from insightface_mx.engine.network import embed_in_batches, load_model
 from insightface_mx.formats import atomic, cache, checkpoint
 
-PACKAGES = {  # of each backend, the fastest on CPUs first: benchmark.py shows it
-    "openvino": ("openvino", "onnx", "onnxruntime"),
-    "onnxruntime": ("onnx", "onnxruntime"),
-    "mxnet": ("mxnet",),
-}
-CHOICES = ("auto", *PACKAGES)
-INT8_COSINE = 0.98  # between two runtimes' embeddings of an image in int8: they do not round at the same places
+USUAL_SIZE = (112, 112)  # of images, where neither the user nor the model says anything else
+INT8_COSINE = 0.98  # between two runtimes' int8 embeddings of an image: they round at different places
+
+Run = Callable[[np.ndarray], np.ndarray]  # from float32 images (b, 3, height, width) to embeddings (b, length)
+
+
+class Unfit(UserError):
+    """A back end cannot run a network, or computes something else."""
 
 
 class Backend:
-    """A network ready to embed images.
+    """A network that is ready to embed images.
 
-    name: a key of PACKAGES. image_size: (height, width). length: of an embedding. run: function from float32 images
-    (b, 3, height, width), RGB of 0..255, to embeddings (b, length).
+    Attributes:
+        name: A key of PACKAGES.
+        image_size: Height and width of an image in pixels.
+        length: Of an embedding.
+        run: Computes one batch as it is: from contiguous float32 images (b, 3, height, width), RGB of 0..255, to
+            embeddings (b, length).
     """
 
-    def __init__(self, name, run, image_size):
-        self.name, self.image_size, self._run = name, tuple(image_size), run
-        self.length = run(np.zeros((1, 3, *image_size), np.float32)).shape[1]
+    def __init__(self, name: str, run: Run, image_size: Size) -> None:
+        """Run the network once, to know the length of an embedding."""
+        self.name, self.image_size, self.run = name, image_size, run
+        self.length: int = run(np.zeros((1, 3, *image_size), np.float32)).shape[1]
 
-    def embed(self, images, batch_size=BATCH_SIZE):
-        """Embeddings, not scaled to unit length, of (n, 3, height, width) RGB images of 0..255: (n, length) float32.
+    def embed(self, images: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Compute embeddings; an image that occurs several times is computed once.
 
-        batch_size: images in one pass. ValueError: images of another shape.
+        Args:
+            images: (n, 3, height, width), RGB of 0..255.
+            batch_size: Images in one pass.
+
+        Returns:
+            (n, length) float32, not scaled to unit length.
+
+        Raises:
+            ValueError: The images have another shape.
         """
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[1:] != (3, *self.image_size):
             raise ValueError(f"images must be (n, 3, {self.image_size[0]}, {self.image_size[1]}), not {images.shape}")
-        starts = range(0, len(images), batch_size)
-        rows = [self._run(np.ascontiguousarray(images[i : i + batch_size], np.float32)) for i in starts]
-        return np.concatenate([np.empty((0, self.length), np.float32), *rows])
+        if not len(images):
+            return np.empty((0, self.length), np.float32)
+        return embed_in_batches(self.run, images, batch_size)
 
 
-class Unfit(UserError):
-    """A backend cannot run a network, or computes something else."""
+def load(model: str, image_size: Size | None = None, name: str = "auto", device: str = "cpu") -> Backend:
+    """Load a network into a back end.
 
+    Args:
+        model: A checkpoint 'PREFIX,EPOCH', or an ONNX file that export_onnx.py or quantize.py wrote.
+        image_size: Height and width in pixels; None: see `image_size_of`.
+        name: One of CHOICES. 'auto' is MXNet on a GPU, and on a CPU the fastest back end that is installed and agrees
+            with the reference; a warning says why one was skipped.
+        device: Of MXNet, as `devices.get_contexts` takes it.
 
-def load(model, image_size=(112, 112), name="auto", device="cpu"):
-    """The Backend for a checkpoint 'PREFIX,EPOCH', or for an ONNX file that export_onnx.py or quantize.py wrote.
-
-    image_size: (height, width) in pixels. name: one of CHOICES; 'auto' is MXNet on a GPU, and on the CPU the fastest
-    backend that is installed and agrees with the reference; a warning says why one was passed over. device: as
-    `devices.get_contexts` takes it. UserError: a file that is missing, damaged or does not fit; a package that is
-    not installed; Unfit: a backend that was chosen disagrees with the reference.
+    Raises:
+        UserError: A file is missing, damaged or does not fit, or a package is not installed.
+        Unfit: The back end that was chosen disagrees with the reference.
     """
-    make = _of_file if model.endswith(".onnx") else _of_checkpoint
     contexts = get_contexts(device)
     flush_in_threads(contexts)
-    candidates = _candidates(name, model, contexts)
-    return _first_fit([functools.partial(make, candidate, model, image_size, contexts) for candidate in candidates])
+    *first_choices, last = _candidates(name, model, contexts[0].device_type == "gpu")
+    size = image_size or image_size_of(model)
+    for candidate in first_choices:
+        backend = _load_or_warn(candidate, model, size, contexts)
+        if backend is not None:
+            return backend
+    return _load(last, model, size, contexts)
 
 
-def installed(name):
-    """Whether all packages of a backend are there."""
+def installed(name: str) -> bool:
+    """Return whether all packages of a back end are there."""
     return all(importlib.util.find_spec(package) for package in PACKAGES[name])
 
 
-def onnx_backend(name, path, image_size):
-    """The Backend called `name` for an ONNX file, unproven. Unfit: it cannot run the file."""
-    return Backend(name, _RUNNERS[name](path), image_size)
+def image_size_of(model: str) -> Size:
+    """Return the height and width that a model says: an ONNX file, a checkpoint's manifest; otherwise USUAL_SIZE."""
+    if model.endswith(".onnx"):
+        return _open(model).image_size
+    return USUAL_SIZE
 
 
-def _candidates(name, model, contexts):
+def onnx_backend(name: str, path: str, image_size: Size) -> Backend:
+    """Load an ONNX file into a back end without any proof.
+
+    Raises:
+        Unfit: The back end cannot run the file.
+    """
+    run = _openvino(path) if name == "openvino" else _onnxruntime(path)
+    return Backend(name, run, image_size)
+
+
+def _candidates(name: str, model: str, on_gpu: bool) -> list[str]:
+    """Return the installed back ends to try, in this order."""
     if name not in CHOICES:
         raise UserError(f"backend {name} is not known: choose one of {', '.join(CHOICES)}")
     is_file = model.endswith(".onnx")
     if is_file and name == "mxnet":
         raise UserError(f"MXNet does not run {model}: choose another backend, or make it a checkpoint (import_onnx.py)")
-    if name == "auto" and contexts[0].device_type == "gpu" and not is_file:
+    if name == "auto" and on_gpu and not is_file:
         return ["mxnet"]
     wanted = [name] if name != "auto" else [key for key in PACKAGES if not is_file or key != "mxnet"]
     found = [key for key in wanted if installed(key)]
@@ -100,72 +140,83 @@ def _candidates(name, model, contexts):
     return found
 
 
-def _first_fit(makers):
-    make, *others = makers
-    try:
-        return make()
-    except Unfit as reason:
-        if not others:
-            raise
-        logging.warning("a faster backend passed over: %s", reason)
-    return _first_fit(others)
-
-
-def _of_checkpoint(name, model, image_size, contexts):
+def _load(name: str, model: str, image_size: Size, contexts: list[Context]) -> Backend:
     if name == "mxnet":
         return Backend(name, _mxnet(model, image_size, contexts), image_size)
+    if model.endswith(".onnx"):
+        return _of_file(name, model, image_size)
     path, expected = _exported(model, image_size)
-    return _proven(onnx_backend(name, path, image_size), expected)
+    return _proven(onnx_backend(name, path, image_size), expected, is_int8=False)
 
 
-def _of_file(name, path, image_size, contexts):
-    """A backend for an ONNX file, proven against ONNX Runtime. Only files with a known scaling of pixels are taken."""
-    from insightface_mx.conversion import file as onnx_file
-    from insightface_mx.conversion import proof as onnx_check
+def _load_or_warn(name: str, model: str, image_size: Size, contexts: list[Context]) -> Backend | None:
+    """Load a back end; None, after a warning, where it is unfit."""
+    try:
+        return _load(name, model, image_size, contexts)
+    except Unfit as reason:
+        logging.warning("skipped a faster back end: %s", reason)
+        return None
 
+
+class _OnnxFile(NamedTuple):
+    """What an ONNX file says, and its outputs for images (n, 3, height, width) in ONNX Runtime."""
+
+    producer: str
+    image_size: Size
+    run: Run
+
+
+def _open(path: str) -> _OnnxFile:
+    """Open a file in ONNX Runtime."""
     session = onnx_file.session(path, path)
-    producer = session.get_modelmeta().producer_name
-    if producer not in (PRODUCER, INT8_PRODUCER):
+    data = session.get_inputs()[0]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return onnx_file.run(session, {data.name: images}, path)[0]
+
+    return _OnnxFile(session.get_modelmeta().producer_name, tuple(data.shape[2:]), run)
+
+
+def _of_file(name: str, path: str, image_size: Size) -> Backend:
+    """Load an ONNX file, proven against ONNX Runtime. Only files with a known scaling of pixels are taken."""
+    file = _open(path)
+    if file.producer not in (onnx_file.PRODUCER, onnx_file.INT8_PRODUCER):
         raise UserError(f"{path} was not written here, so its scaling of pixels is unknown: use import_onnx.py first")
-    size = tuple(session.get_inputs()[0].shape[2:])
-    if size != tuple(image_size):
-        raise UserError(f"{path} takes images of {size[0]},{size[1]}: give --image-size {size[0]},{size[1]}")
-    images = onnx_check.make_images(image_size)
-    expected = onnx_file.run(session, {session.get_inputs()[0].name: images}, path)[0]
-    return _proven(onnx_backend(name, path, image_size), expected, producer == INT8_PRODUCER)
+    if file.image_size != tuple(image_size):
+        size = size_text(file.image_size)
+        raise UserError(f"{path} takes images of {size}: give --image-size {size}")
+    expected = file.run(proof.make_images(image_size))
+    return _proven(onnx_backend(name, path, image_size), expected, file.producer == onnx_file.INT8_PRODUCER)
 
 
-def _proven(backend, expected, int8=False):
-    """The backend, if it computes what is expected for the images of onnx_check.make_images."""
-    from insightface_mx.conversion import proof as onnx_check
-
-    difference = onnx_check.compare([expected], [backend.embed(onnx_check.make_images(backend.image_size))])
-    if not (difference.cosine >= INT8_COSINE if int8 else difference.is_small):
+def _proven(backend: Backend, expected: np.ndarray, is_int8: bool) -> Backend:
+    """Return the back end, if it computes what is expected for the images of `proof.make_images`."""
+    difference = proof.compare([expected], [backend.embed(proof.make_images(backend.image_size))])
+    agrees = difference.cosine >= INT8_COSINE if is_int8 else difference.is_small
+    if not agrees:
         raise Unfit(f"{backend.name} disagrees with the reference: {difference}")
     return backend
 
 
-def _exported(model, image_size):
-    """Path of a checkpoint as a proven ONNX file, and MXNet's embeddings of the images that prove it."""
-    from insightface_mx.conversion import export as export_onnx
-    from insightface_mx.conversion import proof as onnx_check
-
+def _exported(model: str, image_size: Size) -> tuple[str, np.ndarray]:
+    """Return a checkpoint as a proven ONNX file, and MXNet's embeddings of the images that prove it."""
     path = _cache_path(model, image_size)
     expected = path.with_suffix(".npy")
     if not expected.exists():
-        network, images = export_onnx.load_network(model, image_size), onnx_check.make_images(image_size)
+        network, images = export.load_network(model, image_size), proof.make_images(image_size)
         logging.warning("writing %s as an ONNX file, once: %s", model, path)
         try:
-            export_onnx.export(network, str(path), image_size, images)
+            export.export(network, str(path), image_size, images)
         except UserError as error:
             raise Unfit(str(error)) from error
-        run = onnx_check.mxnet_runner(*network, images.shape)
+        run = proof.mxnet_runner(*network, images.shape)
         with atomic.atomic_path(str(expected)) as temporary, open(temporary, "wb") as file:
             np.save(file, run(images)[0])
     return str(path), np.load(str(expected))
 
 
-def _cache_path(model, image_size):
+def _cache_path(model: str, image_size: Size) -> Path:
+    """Return where the ONNX file of a checkpoint is stored: the name is a hash of the content and the image size."""
     prefix, epoch = checkpoint.parse(model)
     content = hashlib.blake2b(repr(tuple(image_size)).encode(), digest_size=12)
     try:
@@ -180,34 +231,30 @@ def _cache_path(model, image_size):
         raise Unfit(f"{error}: set XDG_CACHE_HOME to a folder for the ONNX file") from error
 
 
-def _mxnet(model, image_size, contexts):
-    bound = load_model(*checkpoint.parse(model), contexts, 1, image_size)
+def _mxnet(model: str, image_size: Size, contexts: list[Context]) -> Run:
+    prefix, epoch = checkpoint.parse(model)
+    bound = load_model(prefix, epoch, contexts, len(contexts), image_size)
 
-    def run(images):
-        bound.forward(mx.io.DataBatch([mx.nd.array(images)]), is_train=False)  # binds anew for other batches
-        return bound.get_outputs()[0].asnumpy()
+    def run(images: np.ndarray) -> np.ndarray:
+        padding = np.repeat(images[:1], -len(images) % len(contexts), axis=0)  # each context gets as many images
+        data = mx.nd.array(np.concatenate([images, padding]) if len(padding) else images)
+        bound.forward(mx.io.DataBatch([data]), is_train=False)  # rebinds for another batch size
+        return bound.get_outputs()[0].asnumpy()[: len(images)]
 
     return run
 
 
-def _onnxruntime(path):
-    from insightface_mx.conversion import file as onnx_file
-
-    session = onnx_file.session(path, path)
-    data = session.get_inputs()[0].name
-    return lambda images: onnx_file.run(session, {data: images}, path)[0]
+def _onnxruntime(path: str) -> Run:
+    return _open(path).run
 
 
-def _openvino(path):
+def _openvino(path: str) -> Run:
     import openvino
 
-    # Without it OpenVINO computes in bfloat16 where the processor can, which loses too much.
+    # Otherwise OpenVINO computes in bfloat16 if the CPU can, which loses too much.
     precision = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     try:
         compiled = openvino.Core().compile_model(path, "CPU", precision)
     except RuntimeError as error:
         raise Unfit(f"OpenVINO cannot run {path}: {str(error).strip().splitlines()[-1]}") from error
     return lambda images: compiled(images)[0].copy()
-
-
-_RUNNERS = {"openvino": _openvino, "onnxruntime": _onnxruntime}

@@ -1,11 +1,28 @@
 """Embeddings as vectors: numpy alone."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
-def normalize(embeddings):
-    """Rows scaled to unit length; zero rows stay zero, infinite ones become NaN, which is near nothing."""
+def normalize(embeddings: np.ndarray) -> np.ndarray:
+    """Scale the rows of (n, d) to unit length; zero rows stay zero, infinite ones become NaN, which is near nothing."""
     norms = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings))
     norms[norms == 0] = 1
     with np.errstate(invalid="ignore"):
         return embeddings / norms[:, np.newaxis]
+
+
+def unit_with_mirror(plain: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Return unit(f(x) + f(mirror x)), the embedding by which ArcFace (arXiv 1801.07698) compares faces.
+
+    Args:
+        plain: f(x), the network's outputs for n images, (n, d).
+        mirrored: f(mirror x), its outputs for the same images with left and right exchanged, (n, d).
+    """
+    return normalize(plain + mirrored)
+
+
+def mirror(images: np.ndarray) -> np.ndarray:
+    """Exchange left and right of images (n, 3, height, width); the result is a view."""
+    return images[..., ::-1]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Tuple
+from typing import Callable, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
 from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.engine import BATCH_SIZE as BATCH_SIZE
 from insightface_mx.engine import cpu_rewrite, denormals
 from insightface_mx.engine.module_state import wait_for_moving_averages
 from insightface_mx.formats import checkpoint
 
 OUTPUT = "fc1_output"  # the embedding, in every network
-BATCH_SIZE = 32  # images in one pass, unless the user chooses another number
-
 Size = Tuple[int, int]  # height, width
 
 
@@ -143,21 +142,44 @@ def embed(
         (n, d) float64.
     """
     images = data.asnumpy() if isinstance(data, mx.nd.NDArray) else data
-    distinct, places = _distinct(images)
     extra = [] if data_extra is None else [mx.nd.array(data_extra)]
     labels = [mx.nd.ones(label_shape or (batch_size, *label.shape[1:])) for label in model.label_shapes or ()]
-    embeddings = []
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        model.forward(mx.io.DataBatch([mx.nd.from_numpy(batch), *extra], labels), is_train=False)
+        return model.get_outputs()[0].asnumpy()
+
     wait_for_moving_averages()
-    with tqdm(total=len(distinct), unit="img", desc="embedding", leave=False, disable=None) as progress:
-        for start in range(0, len(distinct), batch_size):
-            end = min(start + batch_size, len(distinct))
-            # The last batch is filled up with the images before it: GNAP embeddings depend on the whole batch.
-            rows = np.arange(end - batch_size, end) % len(distinct)
-            batch = mx.nd.from_numpy(np.ascontiguousarray(distinct[rows], np.float32))
-            model.forward(mx.io.DataBatch([batch, *extra], labels), is_train=False)
-            embeddings.append(model.get_outputs()[0].asnumpy()[start - end :])
+    return embed_in_batches(run, images, batch_size, batch_size).astype(np.float64)
+
+
+def embed_in_batches(
+    run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int, smallest_batch: int = 1
+) -> np.ndarray:
+    """Compute the embeddings of images batch by batch; an image that occurs several times is computed once.
+
+    The last batch is filled up with the images before it, because GNAP embeddings depend on the whole batch.
+
+    Args:
+        run: From a batch, contiguous float32 (b, 3, height, width), to its embeddings (b, d).
+        images: (n, 3, height, width), n above 0.
+        batch_size: Images in one pass.
+        smallest_batch: Images in a pass where there are fewer in all; they are repeated then.
+
+    Returns:
+        (n, d), of the type that `run` returns.
+    """
+    distinct, places = _distinct(images)
+    size = min(batch_size, max(smallest_batch, len(distinct)))
+    embeddings = []
+    hidden = True if len(distinct) <= size else None  # None: shown on a terminal
+    with tqdm(total=len(distinct), unit="img", desc="embedding", leave=False, disable=hidden) as progress:
+        for start in range(0, len(distinct), size):
+            end = min(start + size, len(distinct))
+            rows = np.arange(end - size, end) % len(distinct)
+            embeddings.append(run(np.ascontiguousarray(distinct[rows], np.float32))[start - end :])
             progress.update(end - start)
-    return np.concatenate(embeddings).astype(np.float64)[places]
+    return np.concatenate(embeddings)[places]
 
 
 def _distinct(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,5 @@
+"""The embedder, for other programs: `from insightface_mx.embedder import Embedder`. The code is in embedding/."""
+
+from insightface_mx.embedding.embedder import Embedder
+
+__all__ = ["Embedder"]
