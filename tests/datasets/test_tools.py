@@ -7,11 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from insightface_mx import symbols
-from insightface_mx.base.compat import mx
 from insightface_mx.datasets import edit, info, pairs, unpack
-from insightface_mx.embedding import embedder as embedded
-from insightface_mx.formats import checkpoint
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import identity_ranges, read_property, write_training_set
 from insightface_mx.formats.verification_set import read_bin, write_bin
@@ -185,10 +181,10 @@ def test_filter(data_dir, tmp_path, capsys):
 class Brightness:
     """In the place of a network: the mean brightness (0 to 255) as an angle of 0 to 90 degrees."""
 
-    def __init__(self, model, image_size, ctx):
-        assert (model, image_size, ctx) == ("m,1", (32, 32), "cpu")
+    def __init__(self, model, image_size, device, backend):
+        assert (model, image_size, device, backend) == ("m,1", (32, 32), "cpu", "mxnet")
 
-    def __call__(self, encoded):
+    def encoded(self, encoded):
         means = [cv2.imdecode(np.frombuffer(image, np.uint8), 1).mean() for image in encoded]
         angles = np.array(means) / 255 * np.pi / 2
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -214,21 +210,3 @@ def test_exclude_drops_people_of_a_verification_set(data_dir, tmp_path, monkeypa
     whole = content(data_dir)
     assert content(tmp_path / "disjoint") == [whole[0], whole[1], whole[3]]
     assert "person 2,cosine 1.000" in (tmp_path / "disjoint" / "dropped.csv").read_text()
-
-
-def test_embeddings_of_a_checkpoint(tmp_path, monkeypatch):
-    symbol = symbols.get_symbol("r18", 8, image_size=(32, 32), version_output="GAP", version_act="relu")
-    module = mx.mod.Module(symbol, label_names=None)
-    module.bind([("data", (1, 3, 32, 32))], for_training=False)
-    module.init_params(symbols.get_initializer("r18"))
-    checkpoint.save(str(tmp_path / "m"), 1, symbol, *module.get_params())
-    images = [face(person, number) for person in range(3) for number in range(2)]
-    whole = embedded.Embedder(f"{tmp_path}/m,1", (32, 32), "cpu", 4)(images)
-    assert whole.shape == (6, 8)
-    assert np.allclose(np.linalg.norm(whole, axis=1), 1)
-    monkeypatch.setattr(embedded, "_AT_ONCE", 4)
-    assert np.allclose(embedded.Embedder(f"{tmp_path}/m,1", (32, 32), "cpu", 4)(iter(images)), whole, atol=1e-6)
-    pixels = cv2.imdecode(np.frombuffer(images[0], np.uint8), 1)[:, ::-1]
-    mirrored = cv2.imencode(".png", pixels)[1].tobytes()
-    again = embedded.Embedder(f"{tmp_path}/m,1", (32, 32), "cpu", 4)([mirrored, *images[1:]])
-    assert np.allclose(again, whole, atol=1e-5)
