@@ -1,100 +1,163 @@
 """Build a training set (train.rec, train.idx, train.lst, property) from photos: find faces, align and store them.
 
-    python build.py photos --output ../data --hold-out 20
+SOURCE is a folder with a folder of photos for each identity (as ImageFolder and LFW have it), a training set or .rec
+file, a .csv of path,label, or a .lst file with tabs: aligned (0 or 1), path, label [, box [, ten landmark coordinates]]
+or im2rec's number, label, path. Paths in a list start from the list's folder. Classes are numbered in the order of the
+identities' names or labels.
 
-SOURCE is a folder with one folder of photos for each person (as ImageFolder and LFW have it), a training set or .rec
-file, a .lst file (aligned 0/1, path, label [, box [, ten landmark coordinates]] or im2rec's number, label, path,
-separated by tabs), or a .csv file of path,label. Classes are numbered in the order of the people's names or labels.
-
-What is left out, and why, is listed in skipped.csv. A run that was stopped goes on when it is started again. The set
+What is left out, and why, is listed in skipped.csv. A run that was stopped continues when it is started again. The set
 is complete once `property` is there.
 """
 
 import argparse
+import dataclasses
 import logging
 import os
 from itertools import groupby
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.main import Help
+from insightface_mx.cli.fields import add_options, option, read_options
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import positive
-from insightface_mx.datasets import command, hold_out
-from insightface_mx.datasets.spool import Spool
+from insightface_mx.datasets import hold_out
+from insightface_mx.datasets.face_options import FaceOptions
+from insightface_mx.datasets.skipped import report_skipped, write_csv
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.training_set import LazyImages, refuse_existing, write_lst, write_training_set
 from insightface_mx.formats.verification_set import write_bin
-from insightface_mx.photos import sources
+from insightface_mx.photos.lists import Photo, Skipped
+
+if TYPE_CHECKING:
+    from insightface_mx.datasets.face_store import FaceStore
+
+EXAMPLE = "python build.py photos --output ../data --hold-out 20"
 
 
-def build(args):
-    """Build a set as the options say."""
-    settings = command.settings(args)
-    refuse_existing(args.output)
-    photos, skipped = sources.identity_photos(args.source, args.root, args.flat)
-    logging.info("%d photos of %d people", len(photos), len({photo.identity for photo in photos}))
-    spool = Spool(os.path.join(args.output, "faces.partial"), photos, settings)
-    spool.fill(args.workers)
-    groups, left_out = people(photos, spool.reasons(), args.min_images)
-    command.report_skipped(os.path.join(args.output, "skipped.csv"), skipped + left_out)
+@dataclasses.dataclass(frozen=True)
+class SourceOptions:
+    """Which photos become the set."""
+
+    root: Optional[str] = option(None, "folder that a list's paths start from (default: the list's own)", parse=str)
+    flat: bool = option(False, "every photo in the folder SOURCE is another identity")
+    min_images: int = option(1, "leave out identities with fewer usable photos", parse=positive)
+
+
+@dataclasses.dataclass(frozen=True)
+class HoldOutOptions:
+    """The verification set of identities that are held out of training."""
+
+    hold_out: Optional[int] = option(None, "hold N identities out of training for it", parse=positive, metavar="N")
+    hold_out_name: str = option("holdout", "its name: NAME.bin, and NAME.csv with its pairs")
+    pairs: int = option(6000, "the largest number of pairs; half of them show one identity", parse=positive)
+    seed: int = option(1, "seed of the choice of identities and pairs")
+
+
+def build(
+    source: str,
+    output: str,
+    photos_wanted: SourceOptions,
+    faces_wanted: FaceOptions,
+    held_out: HoldOutOptions,
+    workers: int,
+) -> None:
+    """Build a training set in the folder `output` from the photos of `source`, in `workers` processes.
+
+    Raises:
+        UserError: The output holds a set already or cannot be written, or no photo can be used.
+    """
+    from insightface_mx.datasets.face_store import FaceStore
+    from insightface_mx.photos.sources import identity_photos
+
+    refuse_existing(output)
+    photos, skipped = identity_photos(source, photos_wanted.root, photos_wanted.flat)
+    logging.info("%d photos of %d identities", len(photos), len({photo.identity for photo in photos}))
+    faces = FaceStore(os.path.join(output, "faces.partial"), photos, faces_wanted)
+    faces.fill(workers)
+    groups, left_out = usable_photos(photos, faces.reasons(), photos_wanted.min_images)
+    report_skipped(os.path.join(output, "skipped.csv"), skipped + left_out)
     if not groups:
-        raise UserError(f"no photo of {args.source} can be used: see {os.path.join(args.output, 'skipped.csv')}")
-    with report_write_errors(args.output):
-        if args.hold_out:
-            groups = write_held_out(args, photos, groups, spool)
-        write_lst(os.path.join(args.output, "train.lst"), _rows(photos, groups))
-    write_training_set(args.output, [LazyImages(spool.face, group) for group in groups], settings.image_size)
-    spool.remove()
-    logging.info("%d images of %d people in %s", sum(map(len, groups)), len(groups), args.output)
+        raise UserError(f"no photo of {source} can be used: see {os.path.join(output, 'skipped.csv')}")
+    with report_write_errors(output):
+        if held_out.hold_out:
+            groups = write_held_out(output, held_out, photos, groups, faces)
+        rows = ((photos[index].name, label) for label, group in enumerate(groups) for index in group)
+        write_lst(os.path.join(output, "train.lst"), rows)
+    write_training_set(output, [LazyImages(faces.face, group) for group in groups], faces_wanted.image_size)
+    faces.remove()
+    logging.info("%d images of %d identities in %s", sum(map(len, groups)), len(groups), output)
 
 
-def people(photos, reasons, min_images):
-    """For each person the numbers of the usable photos, and (name, reason) of what is left out."""
+def usable_photos(photos: Sequence[Photo], reasons: Sequence[str], min_images: int) -> Tuple[List[List[int]], Skipped]:
+    """Group the usable photos by identity.
+
+    Args:
+        photos: Those of an identity stand together.
+        reasons: For every photo '' or the reason why it has no face.
+        min_images: The smallest number of usable photos of an identity.
+
+    Returns:
+        The indexes of the photos of every identity, and what is left out.
+    """
     left_out = [(photo.name, reason) for photo, reason in zip(photos, reasons) if reason]
     groups = []
-    for identity, numbers in groupby(range(len(photos)), lambda number: photos[number].identity):
-        usable = [number for number in numbers if not reasons[number]]
+    for identity, indexes in groupby(range(len(photos)), lambda index: photos[index].identity):
+        usable = [index for index in indexes if not reasons[index]]
         if len(usable) >= min_images:
             groups.append(usable)
         else:
-            left_out += [(photos[number].name, "its person has too few usable photos") for number in usable]
-            left_out.append((identity, f"the person has {len(usable)} usable photos, {min_images} are wanted"))
+            left_out += [(photos[index].name, "its identity has too few usable photos") for index in usable]
+            left_out.append((identity, f"the identity has {len(usable)} usable photos, --min-images is {min_images}"))
     return groups, left_out
 
 
-def write_held_out(args, photos, groups, spool):
-    """Write NAME.bin, and NAME.csv with its pairs, of people held out of training; returns the others' groups."""
-    rng = np.random.RandomState(args.seed)  # unlike Generator's, its numbers never change with numpy's version
-    chosen = set(hold_out.choose(groups, args.hold_out, rng))
-    pairs = hold_out.draw_pairs([groups[number] for number in sorted(chosen)], args.pairs, rng)
+def write_held_out(
+    output: str, wanted: HoldOutOptions, photos: Sequence[Photo], groups: List[List[int]], faces: "FaceStore"
+) -> List[List[int]]:
+    """Write NAME.bin, and NAME.csv with its pairs, of identities held out of training.
+
+    Args:
+        output: Folder to write to.
+        wanted: What to hold out.
+        photos: All photos.
+        groups: The indexes of the usable photos of every identity.
+        faces: The photos' faces.
+
+    Returns:
+        The groups of the other identities.
+    """
+    rng = np.random.RandomState(wanted.seed)  # unlike Generator's, its numbers never change with numpy's version
+    chosen = set(hold_out.choose_identities(groups, wanted.hold_out or 0, rng))
+    pairs = hold_out.draw_pairs([groups[index] for index in sorted(chosen)], wanted.pairs, rng)
     rows = ((photos[a].name, photos[b].name, int(same)) for a, b, same in pairs)
-    command.write_csv(os.path.join(args.output, f"{args.hold_out_name}.csv"), rows)
-    faces = [spool.face(number) for a, b, _ in pairs for number in (a, b)]
-    write_bin(os.path.join(args.output, f"{args.hold_out_name}.bin"), faces, [same for _, _, same in pairs])
-    logging.info("%d people held out: %d pairs in %s.bin", len(chosen), len(pairs), args.hold_out_name)
-    return [group for number, group in enumerate(groups) if number not in chosen]
+    write_csv(os.path.join(output, f"{wanted.hold_out_name}.csv"), rows)
+    images = [faces.face(index) for a, b, _ in pairs for index in (a, b)]
+    write_bin(os.path.join(output, f"{wanted.hold_out_name}.bin"), images, [same for _, _, same in pairs])
+    logging.info("%d identities held out: %d pairs in %s.bin", len(chosen), len(pairs), wanted.hold_out_name)
+    return [group for index, group in enumerate(groups) if index not in chosen]
 
 
-def _rows(photos, groups):
-    return ((photos[number].name, label) for label, group in enumerate(groups) for number in group)
+def run(args: argparse.Namespace) -> None:
+    """Build the set that the command line asks for."""
+    start_logging()
+    photos, faces = read_options(args, SourceOptions), read_options(args, FaceOptions)
+    build(args.source, args.output, photos, faces, read_options(args, HoldOutOptions), args.workers)
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command."""
+    parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument("source", help="folder, or .lst, .csv or .rec file")
     parser.add_argument("--output", required=True, help="folder to write, a new one")
-    parser.add_argument("--root", help="folder that a list's paths start from (default: the list's own)")
-    parser.add_argument("--flat", action="store_true", help="every photo in the folder SOURCE is another person")
-    parser.add_argument("--min-images", type=positive, default=1, help="leave out people with fewer photos")
-    group = parser.add_argument_group("verification set")
-    group.add_argument("--hold-out", type=positive, metavar="N", help="hold N people out of training for it")
-    group.add_argument("--hold-out-name", default="holdout", help="its name: NAME.bin, and NAME.csv with its pairs")
-    group.add_argument("--pairs", type=positive, default=6000, help="pairs at the most, half of one person")
-    group.add_argument("--seed", type=int, default=1, help="chooses people and pairs")
-    command.add_face_options(parser)
-    with command.running():
-        build(parser.parse_args(argv))
+    parser.add_argument("--workers", type=positive, default=cpu_count(), help="processes that prepare faces")
+    add_options(parser, "photos", SourceOptions)
+    add_options(parser, "verification set", HoldOutOptions)
+    add_options(parser, "faces", FaceOptions)
+    run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

@@ -1,134 +1,217 @@
-"""Make a training set from others; people are numbered anew, and the sets that are read stay as they are.
+"""Make a training set from others; identities are numbered again, and the sets that are read stay as they are.
 
-    python edit.py merge ../data ../mine --output ../both
-    python edit.py filter ../data --min-images 10 --output ../large
-    python edit.py clean ../data --model ../model/r50,1 --min-cosine 0.3 --output ../clean
-    python edit.py exclude ../data --model ../model/r50,1 --from ../data/lfw.bin --max-cosine 0.5 --output ../disjoint
-
-What is dropped is listed in OUTPUT/dropped.csv: record or person, and why.
+What is dropped is listed in OUTPUT/dropped.csv: record or identity, and why.
 """
+
+from __future__ import annotations
 
 import argparse
 import logging
 import os
+from typing import Callable, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.device import CTX_HELP
-from insightface_mx.cli.main import Help
-from insightface_mx.cli.types import positive
-from insightface_mx.datasets import command
-from insightface_mx.embedding.embedder import Embedder
+from insightface_mx.cli.device import add_device_options
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import start_logging
+from insightface_mx.cli.types import positive, size_text
+from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.formats.training_set import LazyImages, TrainingSet, refuse_existing, write_training_set
 from insightface_mx.formats.verification_set import read_bin
+from insightface_mx.photos.lists import Skipped
+
+EXAMPLE = """
+python edit.py merge ../data ../mine --output ../both
+python edit.py filter ../data --min-images 10 --output ../large
+python edit.py clean ../data --model ../model/r50,1 --min-cosine 0.3 --output ../clean
+python edit.py exclude ../data --model ../model/r50,1 --from ../data/lfw.bin --max-cosine 0.5 --output ../disjoint
+"""
+_DATA_DIR = "folder with train.rec, train.idx and property"
+
+Embed = Callable[[Iterable[bytes]], np.ndarray]  # encoded images -> unit embeddings (n, d)
+Selection = Tuple[List[np.ndarray], Skipped]  # record ids of the images that stay, by identity; what is dropped
 
 
-def merge(args):
-    """All people of several sets, each a person of its own."""
-    sets = [TrainingSet(folder) for folder in args.data_dirs]
-    sizes = {data.image_size for data in sets}
+def check_sizes(sets: Sequence[TrainingSet]) -> None:
+    """Raise UserError where the images of the sets have different sizes."""
+    sizes = sorted({data.image_size for data in sets})
     if len(sizes) > 1:
-        raise UserError(f"the sets have images of {' and '.join(map(str, sorted(sizes)))} (height, width): build alike")
-    _write(
-        args.output, [LazyImages(data.image, group.tolist()) for data in sets for group in data.identities], sets[0], []
-    )
+        names = " and ".join(size_text(size) for size in sizes)
+        raise UserError(f"the sets have images of {names} (height,width): build them with the same --image-size")
 
 
-def filter_by_count(args):
-    """People with so many images; of those with too many the first are kept."""
-    data = TrainingSet(args.data_dir)
-    kept = [group[: args.max_images] for group in data.identities if len(group) >= args.min_images]
+def select_by_count(data: TrainingSet, min_images: int, max_images: int | None) -> Selection:
+    """Select the identities with at least `min_images` images, and of each the first `max_images` images."""
+    kept = [images[:max_images] for images in data.identities if len(images) >= min_images]
     dropped = [
-        (f"person {person}", f"{len(group)} images, {args.min_images} are wanted")
-        for person, group in enumerate(data.identities)
-        if len(group) < args.min_images
+        (f"identity {identity}", f"{len(images)} images, --min-images is {min_images}")
+        for identity, images in enumerate(data.identities)
+        if len(images) < min_images
     ]
-    _write_groups(args.output, data, kept, dropped)
+    return kept, dropped
 
 
-def clean(args):
-    """Every person's images whose embedding is near the person's centre."""
-    data = TrainingSet(args.data_dir)
-    embedder = Embedder(args.model, data.image_size, args.ctx, backend="mxnet")
+def select_near_centre(data: TrainingSet, embed: Embed, min_cosine: float) -> Selection:
+    """Select of every identity the images whose embedding has at least `min_cosine` to the identity's centre."""
     kept, dropped = [], []
-    for person, group in enumerate(data.identities):
-        embeddings = embedder.encoded(LazyImages(data.image, group.tolist()))
+    for identity, images in enumerate(data.identities):
+        embeddings = embed(LazyImages(data.image, images.tolist()))
         cosines = embeddings @ centre(embeddings)
-        kept.append(group[cosines >= args.min_cosine])
+        kept.append(images[cosines >= min_cosine])
         dropped += [
-            (f"record {number}", f"cosine {cosine:.3f} to the centre of person {person}")
-            for number, cosine in zip(group.tolist(), cosines)
-            if cosine < args.min_cosine
+            (f"record {record_id}", f"cosine {cosine:.3f} to the centre of identity {identity}")
+            for record_id, cosine in zip(images.tolist(), cosines)
+            if cosine < min_cosine
         ]
-    _write_groups(args.output, data, kept, dropped)
+    return kept, dropped
 
 
-def exclude(args):
-    """People who are not in a verification set: none of its images is near the person's centre."""
-    data = TrainingSet(args.data_dir)
-    embedder = Embedder(args.model, data.image_size, args.ctx, backend="mxnet")
-    others = np.concatenate([embedder.encoded(dict.fromkeys(read_bin(path)[0])) for path in args.verification])
+def select_disjoint(data: TrainingSet, embed: Embed, verification: Sequence[str], max_cosine: float) -> Selection:
+    """Select the identities that are not in verification sets: no image there is near the identity's centre.
+
+    Args:
+        data: The training set.
+        embed: Makes embeddings.
+        verification: Paths of the verification sets.
+        max_cosine: The largest cosine between an identity's centre and an image of the verification sets.
+    """
+    others = np.concatenate([embed(list(dict.fromkeys(read_bin(path)[0]))) for path in verification])
     kept, dropped = [], []
-    for person, group in enumerate(data.identities):
-        nearest = (others @ centre(embedder.encoded(LazyImages(data.image, group.tolist())))).max()
-        if nearest <= args.max_cosine:
-            kept.append(group)
+    for identity, images in enumerate(data.identities):
+        nearest = (others @ centre(embed(LazyImages(data.image, images.tolist())))).max()
+        if nearest <= max_cosine:
+            kept.append(images)
         else:
-            dropped.append((f"person {person}", f"cosine {nearest:.3f} to an image of the verification sets"))
-    _write_groups(args.output, data, kept, dropped)
+            dropped.append((f"identity {identity}", f"cosine {nearest:.3f} to an image of the verification sets"))
+    return kept, dropped
 
 
-def centre(embeddings):
-    """The mean of unit embeddings (n, d), scaled to length 1."""
+def centre(embeddings: np.ndarray) -> np.ndarray:
+    """Return the mean of unit embeddings (n, d), scaled to length 1."""
     mean = embeddings.mean(axis=0)
     return mean / max(np.linalg.norm(mean), np.finfo(np.float64).tiny)
 
 
-def _write_groups(output, data, groups, dropped):
-    _write(output, [LazyImages(data.image, group.tolist()) for group in groups if len(group)], data, dropped)
+def write_selection(output: str, data: TrainingSet, selection: Selection, limit: str) -> None:
+    """Write the selected images as a training set, and dropped.csv.
 
+    Args:
+        output: Folder to write.
+        data: The set that the images are from.
+        selection: What stays and what is dropped.
+        limit: The option that decided, named where no identity is left.
 
-def _write(output, images, data, dropped):
+    Raises:
+        UserError: No identity is left, or the folder cannot be written.
+    """
+    kept, dropped = selection
+    images = [LazyImages(data.image, record_ids.tolist()) for record_ids in kept if len(record_ids)]
     if not images:
-        raise UserError("nobody would be left: choose other limits")
+        raise UserError(f"no identity of {data.folder} would be left: choose another {limit}")
+    _write(output, images, data)
+    report_skipped(os.path.join(output, "dropped.csv"), dropped)
+
+
+def _write(output: str, images: Sequence[LazyImages], data: TrainingSet) -> None:
     write_training_set(output, images, data.image_size)
-    command.report_skipped(os.path.join(output, "dropped.csv"), dropped)
-    logging.info("%d images of %d people in %s", sum(map(len, images)), len(images), output)
+    logging.info("%d images of %d identities in %s", sum(map(len, images)), len(images), output)
 
 
-def _parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for function, name in ((merge, "merge"), (filter_by_count, "filter"), (clean, "clean"), (exclude, "exclude")):
-        one = commands.add_parser(name, help=function.__doc__, description=function.__doc__, formatter_class=Help)
-        one.set_defaults(function=function)
-        one.add_argument("--output", required=True, help="folder to write, a new one")
-        if function is merge:
-            one.add_argument("data_dirs", nargs="+", metavar="data_dir", help="folders of training sets")
-        else:
-            one.add_argument("data_dir", help="folder with train.rec, train.idx and property")
-        if function in (clean, exclude):
-            one.add_argument(
-                "--model", required=True, metavar="PREFIX,EPOCH", help="checkpoint that tells people apart"
-            )
-            one.add_argument("--ctx", default="", help=CTX_HELP)
-    choices = commands.choices
-    choices["filter"].add_argument("--min-images", type=positive, default=1, help="images of a person")
-    choices["filter"].add_argument("--max-images", type=positive, help="of a person with more: the first so many")
-    choices["clean"].add_argument("--min-cosine", type=float, required=True, help="to the centre, -1 to 1")
-    choices["exclude"].add_argument("--max-cosine", type=float, required=True, help="to the nearest image, -1 to 1")
-    choices["exclude"].add_argument(
-        "--from", nargs="+", required=True, dest="verification", metavar="BIN", help="verification sets"
-    )
+def _embed_with(args: argparse.Namespace, data: TrainingSet) -> Embed:
+    from insightface_mx.embedding.embedder import Embedder
+
+    return Embedder(args.model, data.image_size, args.ctx, backend="mxnet").encoded
+
+
+def run_merge(args: argparse.Namespace) -> None:
+    """Write all identities of several sets, each as an identity of its own."""
+    sets = [TrainingSet(folder) for folder in args.data_dirs]
+    check_sizes(sets)
+    images = [LazyImages(data.image, record_ids.tolist()) for data in sets for record_ids in data.identities]
+    _write(args.output, images, sets[0])
+
+
+def run_filter(args: argparse.Namespace) -> None:
+    """Write the identities with enough images; of those with too many the first images."""
+    data = TrainingSet(args.data_dir)
+    selection = select_by_count(data, args.min_images, args.max_images)
+    write_selection(args.output, data, selection, f"--min-images than {args.min_images}")
+
+
+def run_clean(args: argparse.Namespace) -> None:
+    """Write every identity's images whose embedding is near the identity's centre."""
+    data = TrainingSet(args.data_dir)
+    selection = select_near_centre(data, _embed_with(args, data), args.min_cosine)
+    write_selection(args.output, data, selection, f"--min-cosine than {args.min_cosine}")
+
+
+def run_exclude(args: argparse.Namespace) -> None:
+    """Write the identities that are not in a verification set: none of its images is near their centre."""
+    data = TrainingSet(args.data_dir)
+    selection = select_disjoint(data, _embed_with(args, data), args.verification, args.max_cosine)
+    write_selection(args.output, data, selection, f"--max-cosine than {args.max_cosine}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the sub-command."""
+    start_logging()
+    refuse_existing(args.output)
+    args.run(args)
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    look: Callable[..., argparse.HelpFormatter],
+) -> argparse.ArgumentParser:
+    """Add a sub-command with --output; its docstring is its help, formatted by `look`."""
+    parser = commands.add_parser(name, help=run.__doc__, description=run.__doc__, formatter_class=look)
+    parser.set_defaults(run=run)
+    parser.add_argument("--output", required=True, help="folder to write, a new one")
     return parser
 
 
-def main(argv=None):
-    args = _parser().parse_args(argv)
-    with command.running():
-        refuse_existing(args.output)
-        args.function(args)
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", required=True, metavar="PREFIX,EPOCH", help="checkpoint of a network that tells identities apart"
+    )
+    add_device_options(parser)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = make_parser(__doc__, EXAMPLE)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    look = parser.formatter_class
+
+    merge = _add_command(commands, "merge", run_merge, look)
+    merge.add_argument("data_dirs", nargs="+", metavar="data_dir", help="folders of training sets")
+
+    by_count = _add_command(commands, "filter", run_filter, look)
+    by_count.add_argument("data_dir", help=_DATA_DIR)
+    by_count.add_argument("--min-images", type=positive, default=1, help="minimum images of an identity")
+    by_count.add_argument("--max-images", type=positive, help="keep only the first N images of larger identities")
+
+    clean = _add_command(commands, "clean", run_clean, look)
+    clean.add_argument("data_dir", help=_DATA_DIR)
+    clean.add_argument("--min-cosine", type=float, required=True, help="smallest cosine to the centre, -1 to 1")
+    _add_network(clean)
+
+    exclude = _add_command(commands, "exclude", run_exclude, look)
+    exclude.add_argument("data_dir", help=_DATA_DIR)
+    exclude.add_argument("--max-cosine", type=float, required=True, help="largest cosine to an image, -1 to 1")
+    exclude.add_argument(
+        "--from", nargs="+", required=True, dest="verification", metavar="BIN", help="verification sets"
+    )
+    _add_network(exclude)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    run_command(run, _make_parser(), argv)
 
 
 if __name__ == "__main__":

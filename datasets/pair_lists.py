@@ -1,92 +1,128 @@
-"""Lists of pairs as the verification sets publish them: (path, path, same) in the list's order.
+"""Lists of pairs as the verification sets publish them, in the list's order."""
 
-A reader returns pairs and what it leaves out: a list of (place in the list, reason).
-"""
+from __future__ import annotations
 
 import csv
 import os
+from typing import NamedTuple
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.photos.decode import EXTENSIONS
-from insightface_mx.photos.lists import open_text
+from insightface_mx.photos.image_files import EXTENSIONS
+from insightface_mx.photos.lists import Skipped, open_text
 
 FLAGS = {"1": True, "0": False, "true": True, "false": False}
 
 
-def lfw(path, root):
-    """pairs.txt: 'name n m' for two photos of a person, 'name n name m' of two; a first line of numbers is skipped."""
-    pairs, skipped = [], []
+class Pair(NamedTuple):
+    """The paths of two photos, and whether they show the same identity."""
+
+    one: str
+    other: str
+    same: bool
+
+
+def read(list_format: str, path: str, root: str | None) -> tuple[list[Pair], Skipped]:
+    """Read a list of pairs.
+
+    Args:
+        list_format: 'lfw', 'cfp-ff', 'cfp-fp' or 'plain'.
+        path: The list; for CFP its folder Protocol.
+        root: Folder that the photos' paths start from; None: the list's own.
+
+    Returns:
+        The pairs, and what is left out: place in the list, and the reason.
+
+    Raises:
+        UserError: The list cannot be read.
+    """
+    if list_format.startswith("cfp-"):
+        return cfp(path, path if root is None else root, list_format[-2:].upper())
+    folder = os.path.dirname(path) if root is None else root
+    return lfw(path, folder) if list_format == "lfw" else plain(path, folder)
+
+
+def lfw(path: str, root: str) -> tuple[list[Pair], Skipped]:
+    """Read a pairs.txt: 'name n m' for two photos of a person, 'name n name m' of two; line 1 may hold counts."""
+    pairs: list[Pair] = []
+    skipped: Skipped = []
     for number, line in _lines(path):
         fields = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and all(field.isdigit() for field in fields):
+        if number == 1 and all(field.isdecimal() for field in fields):
             continue
-        if len(fields) not in (3, 4) or not (fields[1] + fields[-1]).isdigit():
+        if len(fields) not in (3, 4) or not (fields[1] + fields[-1]).isdecimal():
             skipped.append((f"{path}:{number}", "a line is name, number, number or name, number, name, number"))
             continue
         other = fields[0] if len(fields) == 3 else fields[2]
-        pairs.append((_lfw_photo(root, fields[0], fields[1]), _lfw_photo(root, other, fields[-1]), len(fields) == 3))
+        one_path, other_path = _lfw_photo(root, fields[0], fields[1]), _lfw_photo(root, other, fields[-1])
+        pairs.append(Pair(one_path, other_path, len(fields) == 3))
     return pairs, skipped
 
 
-def _lfw_photo(root, name, number):
-    stem = os.path.join(root, name, f"{name}_{int(number):04d}")
+def _lfw_photo(root: str, name: str, number: str) -> str:
+    stem = os.path.join(root, name, f"{name}_{number.lstrip('0').zfill(4)}")
     return next((stem + ending for ending in EXTENSIONS if os.path.exists(stem + ending)), stem + EXTENSIONS[0])
 
 
-def cfp(path, root, kind):
-    """CFP's folder Protocol (path): frontal with frontal (kind 'FF') or profile photos ('FP'), ten splits.
+def cfp(path: str, root: str, kind: str) -> tuple[list[Pair], Skipped]:
+    """Read CFP's folder Protocol, ten splits.
 
-    The photos' paths in it start from the folder itself, or from `root` where that is given.
+    Args:
+        path: The folder.
+        root: Folder that the photos' paths start from, usually the same.
+        kind: 'FF', frontal with frontal photos, or 'FP', frontal with profile photos.
     """
     lists = [_cfp_list(path, name, root) for name in ("F", kind[1])]
-    pairs, skipped = [], []
-    for split in sorted(os.listdir(_existing(os.path.join(path, "Split", kind)))):
+    splits = os.path.join(path, "Split", kind)
+    if not os.path.isdir(splits):
+        raise UserError(f"{splits} does not exist: give CFP's folder Protocol")
+    pairs: list[Pair] = []
+    skipped: Skipped = []
+    for split in sorted(os.listdir(splits)):
         for name, same in (("same.txt", True), ("diff.txt", False)):
-            file = os.path.join(path, "Split", kind, split, name)
+            file = os.path.join(splits, split, name)
             for number, line in _lines(file):
-                found = [photos.get(field.strip()) for photos, field in zip(lists, line.split(","))]
+                found = [photos.get(field.strip(), "") for photos, field in zip(lists, line.split(","))]
                 if len(found) == 2 and all(found):
-                    pairs.append((*found, same))
+                    pairs.append(Pair(found[0], found[1], same))
                 else:
                     skipped.append((f"{file}:{number}", "a line is two numbers of photos, with a comma between"))
     return pairs, skipped
 
 
-def _cfp_list(path, name, root):
-    """Path by number, as text."""
+def _cfp_list(path: str, name: str, root: str) -> dict[str, str]:
+    """Read the list of photos F or P: path by number, as text."""
     rows = (line.split(None, 1) for _, line in _lines(os.path.join(path, f"Pair_list_{name}.txt")))
-    return {row[0]: os.path.normpath(os.path.join(root or path, row[1])) for row in rows if len(row) == 2}
+    return {row[0]: os.path.normpath(os.path.join(root, row[1])) for row in rows if len(row) == 2}
 
 
-def plain(path, root):
-    """Lines 'path path same' (1 or 0) with tabs, commas or spaces between, as for AgeDB-30; csv may have a title."""
-    pairs, skipped = [], []
+def plain(path: str, root: str) -> tuple[list[Pair], Skipped]:
+    """Read lines 'path path same' (1 or 0) with tabs, commas or spaces between, as for AgeDB-30.
+
+    A .csv may have a title.
+    """
+    pairs: list[Pair] = []
+    skipped: Skipped = []
     for number, line in _lines(path):
-        fields = [field.strip() for field in _split(line)]
+        if "\t" in line:
+            fields = line.split("\t")
+        elif "," in line:
+            fields = next(csv.reader([line]))
+        else:
+            fields = line.split()
+        fields = [field.strip() for field in fields]
         if len(fields) == 3 and fields[2].lower() in FLAGS and all(fields):
-            pairs.append((os.path.join(root, fields[0]), os.path.join(root, fields[1]), FLAGS[fields[2].lower()]))
+            one, other = (os.path.join(root, field) for field in fields[:2])
+            pairs.append(Pair(one, other, FLAGS[fields[2].lower()]))
         elif number > 1 or "," not in line:
-            skipped.append((f"{path}:{number}", "a line is path, path and 1 (one person) or 0"))
+            skipped.append((f"{path}:{number}", "a line is path, path and 1 (the same identity) or 0"))
     return pairs, skipped
 
 
-def _split(line):
-    if "\t" in line:
-        return line.split("\t")
-    return next(csv.reader([line])) if "," in line else line.split()
-
-
-def _lines(path):
-    """Numbers, from 1, and texts of the lines that are not empty."""
+def _lines(path: str) -> list[tuple[int, str]]:
+    """Read the lines that are not empty: their number, from 1, and text."""
     try:
         with open_text(path) as file:
             lines = file.read().splitlines()
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _existing(folder):
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder} does not exist: give CFP's folder Protocol")
-    return folder

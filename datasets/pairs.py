@@ -1,69 +1,90 @@
 """Make a verification set NAME.bin from a list of pairs and the photos: find faces, align and store them.
 
-    python pairs.py --format lfw --list pairs.txt --root lfw --output ../data/lfw.bin
-    python pairs.py --format cfp-fp --list cfp-dataset/Protocol --output ../data/cfp_fp.bin
-    python pairs.py --format plain --list agedb_30_pair.txt --root agedb --output ../data/agedb_30.bin
-
 The file opens in the original's tools, under Python 2 and 3. A pair whose photo cannot be used is left out, and listed
-in OUTPUT-skipped.csv; figures compare with published ones only if there is none (--no-face crop leaves out fewer).
+in OUTPUT-skipped.csv; metrics compare with published ones only if there is none (--no-face crop leaves out fewer).
 """
+
+from __future__ import annotations
 
 import argparse
 import logging
 import os
+from typing import Sequence
 
+from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.main import Help
-from insightface_mx.datasets import command, pair_lists
-from insightface_mx.datasets.spool import Spool
+from insightface_mx.cli.fields import add_options, read_options
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import start_logging
+from insightface_mx.cli.types import positive
+from insightface_mx.datasets import pair_lists
+from insightface_mx.datasets.face_options import FaceOptions
+from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.lists import Photo
 
+EXAMPLE = """
+python pairs.py --format lfw --list pairs.txt --root lfw --output ../data/lfw.bin
+python pairs.py --format cfp-fp --list cfp-dataset/Protocol --output ../data/cfp_fp.bin
+python pairs.py --format plain --list agedb_30_pair.txt --root agedb --output ../data/agedb_30.bin
+"""
+FORMATS = ("lfw", "cfp-ff", "cfp-fp", "plain")
 
-def read_list(args):
-    """The pairs of the list that the options name, and what is left out of it."""
-    if args.format.startswith("cfp-"):
-        return pair_lists.cfp(args.list, args.root, args.format[-2:].upper())
-    root = os.path.dirname(args.list) if args.root is None else args.root
-    return (pair_lists.lfw if args.format == "lfw" else pair_lists.plain)(args.list, root)
 
+def make_pairs(list_format: str, path: str, root: str | None, output: str, options: FaceOptions, workers: int) -> None:
+    """Make the verification set `output` from a list of pairs, in `workers` processes.
 
-def make(args):
-    """Make a verification set as the options say."""
-    settings = command.settings(args)
-    pairs, skipped = read_list(args)
+    Args:
+        list_format: One of FORMATS.
+        path: The list.
+        root: Folder that the photos' paths start from; None: the list's own.
+        output: File to write.
+        options: How faces are made.
+        workers: Processes that prepare faces.
+
+    Raises:
+        UserError: The list cannot be read, or no pair of it can be used.
+    """
+    from insightface_mx.datasets.face_store import FaceStore
+
+    pairs, skipped = pair_lists.read(list_format, path, root)
     if not pairs:
-        raise UserError(f"{args.list} holds no pair" + (f": {skipped[0][0]}: {skipped[0][1]}" if skipped else ""))
-    paths = list(dict.fromkeys(path for one, other, _ in pairs for path in (one, other)))
-    logging.info("%d pairs of %d photos", len(pairs), len(paths))
-    spool = Spool(f"{args.output}.partial", [Photo(path) for path in paths], settings)
-    spool.fill(args.workers)
-    reasons = dict(zip(paths, spool.reasons()))
-    usable = [pair for pair in pairs if not reasons[pair[0]] and not reasons[pair[1]]]
-    skipped += [(path, reason) for path, reason in reasons.items() if reason]
-    command.report_skipped(f"{os.path.splitext(args.output)[0]}-skipped.csv", skipped)
+        raise UserError(f"{path} holds no pair" + (f": {skipped[0][0]}: {skipped[0][1]}" if skipped else ""))
+    photos = {photo: index for index, photo in enumerate(dict.fromkeys(p for pair in pairs for p in pair[:2]))}
+    logging.info("%d pairs of %d photos", len(pairs), len(photos))
+    store = FaceStore(f"{output}.partial", [Photo(photo) for photo in photos], options)
+    store.fill(workers)
+    reasons = dict(zip(photos, store.reasons()))
+    usable = [pair for pair in pairs if not reasons[pair.one] and not reasons[pair.other]]
+    skipped += [(photo, reason) for photo, reason in reasons.items() if reason]
+    skipped_path = f"{os.path.splitext(output)[0]}-skipped.csv"
+    report_skipped(skipped_path, skipped)
     if not usable:
-        raise UserError(f"no pair of {args.list} can be used: see the list of what was skipped")
-    numbers = {path: number for number, path in enumerate(paths)}
-    faces = {path: spool.face(number) for path, number in numbers.items() if not reasons[path]}
-    with report_write_errors(args.output):
-        images = [faces[path] for one, other, _ in usable for path in (one, other)]
-        write_bin(args.output, images, [same for _, _, same in usable])
-    spool.remove()
-    logging.info("%d of %d pairs in %s", len(usable), len(pairs), args.output)
+        raise UserError(f"no pair of {path} can be used: see {skipped_path}")
+    faces = {photo: store.face(index) for photo, index in photos.items() if not reasons[photo]}
+    with report_write_errors(output):
+        write_bin(output, [faces[photo] for pair in usable for photo in pair[:2]], [pair.same for pair in usable])
+    store.remove()
+    logging.info("%d of %d pairs in %s", len(usable), len(pairs), output)
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    parser.add_argument("--format", choices=("lfw", "cfp-ff", "cfp-fp", "plain"), default="plain", help="the list's")
+def run(args: argparse.Namespace) -> None:
+    """Make the set that the command line asks for."""
+    start_logging()
+    make_pairs(args.format, args.list, args.root, args.output, read_options(args, FaceOptions), args.workers)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = make_parser(__doc__, EXAMPLE)
+    parser.add_argument("--format", choices=FORMATS, default="plain", help="format of the list")
     parser.add_argument("--list", required=True, help="file with the pairs; for CFP its folder Protocol")
     parser.add_argument("--root", help="folder that the photos' paths start from (default: the list's own)")
     parser.add_argument("--output", required=True, help="file to write, NAME.bin")
-    command.add_face_options(parser)
-    args = parser.parse_args(argv)
-    with command.running():
-        make(args)
+    parser.add_argument("--workers", type=positive, default=cpu_count(), help="processes that prepare faces")
+    add_options(parser, "faces", FaceOptions)
+    run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

@@ -1,146 +1,150 @@
 """From a photo to the encoded, aligned face that data sets hold."""
 
-from typing import NamedTuple, Optional, Tuple
+from __future__ import annotations
+
+from typing import Any, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from insightface_mx.alignment import preprocess
 from insightface_mx.base.errors import UserError
-from insightface_mx.photos.decode import decode_photo, extension, fit
+from insightface_mx.datasets.face_options import FaceOptions
+from insightface_mx.photos.decode import decode_photo, fit
+from insightface_mx.photos.image_files import extension
+from insightface_mx.photos.lists import Photo
 from insightface_mx.photos.sources import PhotoReader
 
 LONGEST = 1600  # pixels: faces are looked for in a smaller copy of a longer photo
-SHORTEST = 200  # a photo below is enlarged twice where no face was found
+SHORTEST = 200  # pixels: a smaller photo is enlarged twice where no face was found
 PIXELS_AT_ONCE = 1 << 24  # of the photos that are in memory together
 
-
-class Settings(NamedTuple):
-    """How faces are made: image_size height and width; png: lossless, else JPEG of `quality` 1..100.
-
-    aligned: all photos are crops already. no_face: 'skip' such a photo, or 'crop' its middle. min_face: pixels, the
-    smallest face looked for. detector: folder of MTCNN's det1 to det3, None: the package mtcnn.
-    """
-
-    image_size: Tuple[int, int] = (112, 112)
-    png: bool = False
-    quality: int = 95
-    aligned: bool = False
-    no_face: str = "skip"
-    min_face: int = 20
-    detector: Optional[str] = None
+Prepared = Tuple[bytes, str]  # the encoded face and '', or b'' and the reason why there is none
 
 
 class Preparer:
-    """Turns photos into faces; one for each worker, as its detector serves one thread at a time."""
+    """Makes faces from photos; each worker has its own, as a detector serves one thread at a time."""
 
-    def __init__(self, settings):
-        self._settings, self._detector, self._reader = settings, None, PhotoReader()
+    def __init__(self, options: FaceOptions) -> None:
+        self._options, self._reader = options, PhotoReader()
+        self._detector: Any = None  # loaded with the first photo that needs it
 
-    def __call__(self, photos):
-        """For every photo its encoded face and '', or b'' and the reason why there is none."""
-        results, waiting, pixels = [None] * len(photos), [], 0
-        for number, photo in enumerate(photos):
-            try:
-                encoded, image = self._load(photo)
-                if self._to_detect(photo):
-                    waiting.append((number, image))
-                    pixels += image[:, :, 0].size
-                else:
-                    results[number] = self._without_detection(photo, encoded, image), ""
-            except _Unusable as unusable:
-                results[number] = b"", str(unusable)
+    def __call__(self, photos: Sequence[Photo]) -> list[Prepared]:
+        """Return for every photo its encoded face and '', or b'' and the reason why there is none."""
+        results: list[Prepared] = [(b"", "")] * len(photos)
+        waiting: dict[int, np.ndarray] = {}  # photos, by index, whose faces must be found
+        pixels = 0
+        for index, photo in enumerate(photos):
+            image, results[index] = self._without_detection(photo)
+            if image is not None:
+                waiting[index] = image
+                pixels += image[:, :, 0].size
             if pixels > PIXELS_AT_ONCE:
-                self._detect(waiting, results)
-                waiting, pixels = [], 0
-        self._detect(waiting, results)
-        return results
+                results = self._with_detection(waiting, results)
+                waiting, pixels = {}, 0
+        return self._with_detection(waiting, results)
 
-    def _load(self, photo):
-        """A photo's bytes and its pixels (h, w, 3) uint8 BGR, upright."""
+    def _without_detection(self, photo: Photo) -> tuple[np.ndarray | None, Prepared]:
+        """Return the image of a photo whose face must be found, otherwise None and what was prepared."""
+        try:
+            encoded = self._read(photo)
+            image = decode_photo(encoded, "it")
+            if not (self._options.aligned or photo.aligned or photo.box or photo.landmark):
+                return image, (b"", "")
+            return None, (self._known_face(photo, encoded, image), "")
+        except UserError as error:
+            return None, (b"", str(error))
+
+    def _read(self, photo: Photo) -> bytes:
         try:
             encoded = self._reader.read(photo)
-            if not encoded:
-                raise _Unusable("it is empty")
-            return encoded, decode_photo(encoded, "it")
         except FileNotFoundError as error:
-            raise _Unusable("there is no such file") from error
+            raise UserError("there is no such file") from error
         except OSError as error:
-            raise _Unusable(f"it cannot be read: {error.strerror}") from error
-        except UserError as error:
-            raise _Unusable(error) from error
+            raise UserError(f"it cannot be read: {error.strerror}") from error
+        if not encoded:
+            raise UserError("it is empty")
+        return encoded
 
-    def _to_detect(self, photo):
-        return not (self._settings.aligned or photo.aligned or photo.box or photo.landmark)
-
-    def _without_detection(self, photo, encoded, image):
+    def _known_face(self, photo: Photo, encoded: bytes, image: np.ndarray) -> bytes:
+        """Return the encoded face of a photo that is aligned or whose face's place is given."""
         if photo.landmark:
             return self._align(image, landmark=np.reshape(photo.landmark, (2, 5)).T)
         if photo.box:
             return self._align(image, bbox=photo.box)
-        if image.shape[:2] == tuple(self._settings.image_size) and extension(encoded) in (".jpg", ".png"):
+        if image.shape[:2] == self._options.image_size and extension(encoded) in (".jpg", ".png"):
             return encoded  # as it is: encoding it again would only lose
-        return self._encode(fit(image, self._settings.image_size))
+        return self._encode(fit(image, self._options.image_size))
 
-    def _detect(self, waiting, results):
-        """Fill in the results of (number, image) photos whose faces are not known."""
-        found = self._faces([image for _, image in waiting])
-        for (number, _), (looked_at, face) in zip(waiting, found):
-            results[number] = self._result(looked_at, face)
+    def _with_detection(self, waiting: dict[int, np.ndarray], results: list[Prepared]) -> list[Prepared]:
+        """Return the results with those of the photos whose faces must be found."""
+        found = self._find_faces(list(waiting.values()))
+        prepared = [self._found_face(image, landmarks) for image, landmarks in found]
+        for index, face in zip(waiting, prepared):
+            results[index] = face
+        return results
 
-    def _result(self, image, face):
-        if face is None and self._settings.no_face == "skip":
+    def _found_face(self, image: np.ndarray, landmarks: np.ndarray | None) -> Prepared:
+        if landmarks is None and self._options.no_face == "skip":
             return b"", "no face found"
         try:
-            return self._align(image, landmark=face), ""
-        except _Unusable as unusable:
-            return b"", str(unusable)
+            return self._align(image, landmark=landmarks), ""
+        except UserError as error:
+            return b"", str(error)
 
-    def _faces(self, images):
-        """For each image what was looked at in the end and the landmarks (5, 2) of its main face, or None."""
+    def _find_faces(self, images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Return for each image the one that a face was found in, and the landmarks (5, 2) of its main face or None."""
         found = list(zip(images, self._landmarks(images)))
-        missed = [number for number, (_, face) in enumerate(found) if face is None]
-        closer = [bordered(images[number]) for number in missed]
-        for number, image, face in zip(missed, closer, self._landmarks(closer)):
-            found[number] = (images[number] if face is None else image), face
+        missed = [index for index, (_, face) in enumerate(found) if face is None]
+        bordered = [add_border(images[index]) for index in missed]
+        for index, image, face in zip(missed, bordered, self._landmarks(bordered)):
+            if face is not None:
+                found[index] = image, face
         return found
 
-    def _landmarks(self, images):
+    def _landmarks(self, images: list[np.ndarray]) -> list[np.ndarray | None]:
+        """Return the landmarks (5, 2) of each image's main face, None where there is none; pixels."""
+        if not images:
+            return []
         scales = [min(1, LONGEST / max(image.shape[:2])) for image in images]
         small = [
             cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
             for image, scale in zip(images, scales)
         ]
-        faces = self._detect_faces(small) if small else []
-        return [
-            None if face is None else main_face(*face, image.shape) / scale
-            for image, face, scale in zip(small, faces, scales)
-        ]
-
-    def _detect_faces(self, images):
         if self._detector is None:
             from insightface_mx.detection.detector import MtcnnDetector
 
-            self._detector = MtcnnDetector(self._settings.detector, minsize=self._settings.min_face)
-        return self._detector.detect_faces(images)
+            self._detector = MtcnnDetector(self._options.detector, minsize=self._options.min_face)
+        return [
+            None if face is None else main_face(face[0], face[1], image.shape) / scale
+            for image, face, scale in zip(small, self._detector.detect_faces(small), scales)
+        ]
 
-    def _align(self, image, **where):
+    def _align(self, image: np.ndarray, **place: Any) -> bytes:
+        """Align an image as `preprocess` does and encode it. UserError: the box or the landmarks fit no face."""
         try:
-            return self._encode(preprocess(image, image_size=self._settings.image_size, **where))
+            return self._encode(preprocess(image, image_size=self._options.image_size, **place))
         except ValueError as error:
-            raise _Unusable(error) from error
+            raise UserError(str(error)) from error
 
-    def _encode(self, image):
-        if self._settings.png:
+    def _encode(self, image: np.ndarray) -> bytes:
+        if self._options.png:
             return cv2.imencode(".png", image)[1].tobytes()
-        return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._settings.quality])[1].tobytes()
+        return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._options.quality])[1].tobytes()
 
 
-def main_face(boxes, points, shape):
-    """Landmarks (5, 2) of the face that a photo is of: large and near its middle.
+def main_face(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Choose the face that a photo is of: large and near its centre, as in the original's alignment of LFW.
 
-    boxes (n, 5), points (n, 10): as MtcnnDetector gives them. As in the original's alignment of LFW the score is the
-    area less twice the squared distance from the photo's middle, in pixels.
+    The score is the area less twice the squared distance from the photo's centre, in pixels.
+
+    Args:
+        boxes: (n, 5), as MtcnnDetector gives them.
+        points: (n, 10), likewise.
+        shape: Of the photo, height and width first.
+
+    Returns:
+        The landmarks of the face with the largest score, (5, 2).
     """
     corners, ends = boxes[:, :2], boxes[:, 2:4]
     distance = (corners + ends) / 2 - np.array([shape[1], shape[0]]) / 2
@@ -148,15 +152,11 @@ def main_face(boxes, points, shape):
     return points[score.argmax()].reshape(2, 5).T
 
 
-def bordered(image):
-    """A photo with a black quarter of its sides added all around, twice as large where it is small.
+def add_border(image: np.ndarray) -> np.ndarray:
+    """Add a black quarter of its sides all around a photo, and enlarge it twice where it is small.
 
     MTCNN misses faces that fill a photo.
     """
     height, width = (side // 4 for side in image.shape[:2])
     image = cv2.copyMakeBorder(image, height, height, width, width, cv2.BORDER_CONSTANT, value=0)
     return cv2.resize(image, None, fx=2, fy=2) if min(image.shape[:2]) < SHORTEST else image
-
-
-class _Unusable(Exception):
-    """Why a photo gives no face."""

@@ -1,52 +1,71 @@
 """Write the images of a training set as files: OUTPUT/CLASS/RECORD.jpg, bytes as they are in the records.
 
-    python unpack.py ../data --output photos
-
-A run that was stopped goes on when it is started again; OUTPUT is there once it is complete.
+A run that was stopped continues when it is started again; OUTPUT is there once it is complete.
 """
+
+from __future__ import annotations
 
 import argparse
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Sequence, Tuple
 
 from tqdm import tqdm
 
 from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.main import Help
-from insightface_mx.datasets import command
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import start_logging
+from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.training_set import TrainingSet
-from insightface_mx.photos.decode import extension
+from insightface_mx.photos.image_files import extension
+from insightface_mx.photos.lists import Skipped
+
+EXAMPLE = "python unpack.py ../data --output photos"
+
+_Place = Tuple[int, int]  # class and record id
 
 
-def unpack(folder, output):
-    """Write all images of a set; returns (name, reason) of those that cannot be read."""
+def unpack(folder: str, output: str) -> Skipped:
+    """Write all images of a set.
+
+    Args:
+        folder: The training set.
+        output: Folder to write, which must not exist.
+
+    Returns:
+        Records that cannot be read, and why.
+
+    Raises:
+        UserError: The set cannot be read, or the output exists or cannot be written.
+    """
     if os.path.exists(output):
         raise UserError(f"{output} exists already: remove it, or choose another --output")
     data, partial = TrainingSet(folder), f"{output}.partial"
     with report_write_errors(output), ThreadPoolExecutor(cpu_count()) as pool:
         for label in range(len(data.identities)):
             os.makedirs(os.path.join(partial, _folder(label)), exist_ok=True)
-        places = [(label, number) for label, group in enumerate(data.identities) for number in group.tolist()]
-        done = pool.map(lambda place: _write(data, partial, *place), places)
+        places = [(label, record_id) for label, images in enumerate(data.identities) for record_id in images.tolist()]
+        done = pool.map(lambda place: _write(data, partial, place), places)
         skipped = [problem for problem in tqdm(done, total=len(places), unit="img", disable=None) if problem]
         os.rename(partial, output)
     return skipped
 
 
-def _folder(label):
+def _folder(label: int) -> str:
     return f"{label:07d}"
 
 
-def _write(data, output, label, number):
-    """Write an image unless it is there; None, or its name and the reason why it cannot be read."""
+def _write(data: TrainingSet, output: str, place: _Place) -> tuple[str, str] | None:
+    """Write an image unless it is there; returns None, or its name and the reason why it cannot be read."""
+    label, record_id = place
     try:
-        encoded = data.image(number)
+        encoded = data.image(record_id)
     except UserError as error:
-        return f"record {number}", str(error)
-    path = os.path.join(output, _folder(label), f"{number:08d}{extension(encoded)}")
+        return f"record {record_id}", str(error)
+    path = os.path.join(output, _folder(label), f"{record_id:08d}{extension(encoded)}")
     if not os.path.exists(path):
         with open(f"{path}.tmp", "wb") as file:
             file.write(encoded)
@@ -54,15 +73,20 @@ def _write(data, output, label, number):
     return None
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+def run(args: argparse.Namespace) -> None:
+    """Write the images and the list of what cannot be read."""
+    start_logging()
+    skipped = unpack(args.data_dir, args.output)
+    report_skipped(os.path.join(args.output, "skipped.csv"), skipped)
+    logging.info("the images are in %s", args.output)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument("data_dir", help="folder with train.rec, train.idx and property")
     parser.add_argument("--output", required=True, help="folder to write, a new one")
-    args = parser.parse_args(argv)
-    with command.running():
-        skipped = unpack(args.data_dir, args.output)
-        command.report_skipped(os.path.join(args.output, "skipped.csv"), skipped)
-        logging.info("the images are in %s", args.output)
+    run_command(run, parser, argv)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Work for all processors in processes that never outlive the command."""
+"""Work for all CPUs, in processes that never outlive the command."""
+
+from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import wait as wait_for
+from typing import Any, Callable, Iterable, Iterator, TypeVar
 
 import cv2
 
@@ -16,11 +19,19 @@ from insightface_mx.base.errors import UserError
 
 _AHEAD = 2  # tasks submitted for each worker, so that the list of all is never in memory twice
 
+Result = TypeVar("Result")
 
-def unordered(function, tasks, workers):
-    """Yield the results of function(*task) as they come, from `workers` processes; one works in this process.
 
-    Raises UserError when a worker was killed.
+def unordered(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+    """Yield the results of function(*task) as they come.
+
+    Args:
+        function: What to do; it, its arguments and its result can be pickled.
+        tasks: Arguments of each call; read only as far as they are needed.
+        workers: Number of processes; 1 works in this process.
+
+    Raises:
+        UserError: A worker was killed.
     """
     if workers == 1:
         yield from (function(*task) for task in tasks)
@@ -35,19 +46,19 @@ def unordered(function, tasks, workers):
             yield from map(_result, done)
 
 
-def _result(future):
+def _result(future: Future[Result]) -> Result:
     try:
         return future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process was killed, for lack of memory perhaps: run the command again to go on, with fewer "
+            "a worker process was killed, perhaps for lack of memory: run the command again to continue, with fewer "
             "--workers"
         ) from error
 
 
 @contextlib.contextmanager
-def _one_thread_each():
-    """Let processes that start now use one thread for MXNet, unless the user has said how many."""
+def _one_thread_each() -> Iterator[None]:
+    """Let processes that start now use one thread for MXNet, unless the user has set the number."""
     unset = "OMP_NUM_THREADS" not in os.environ
     if unset:
         os.environ["OMP_NUM_THREADS"] = "1"
@@ -58,12 +69,15 @@ def _one_thread_each():
             del os.environ["OMP_NUM_THREADS"]
 
 
-def _begin():
+def _begin() -> None:
+    """Prepare a worker process: one thread for OpenCV, and an end together with the parent's."""
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who lets tasks end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which lets tasks end
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
-def _end_with_the_parent():
-    wait_for([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)

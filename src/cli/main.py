@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import Any, Callable, Iterator, Sequence, TypeVar
+from typing import Any, Callable, Iterator, Sequence, TypeVar, overload
 
 from insightface_mx.base import __version__
 from insightface_mx.base.errors import UserError
@@ -29,12 +29,20 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 Help = _HelpFormatter  # until no command makes its parser itself
 
 
+@overload
+def make_parser(description: str | None, example: str, **settings: Any) -> argparse.ArgumentParser: ...
+
+
+@overload
+def make_parser(description: str | None, example: str, kind: Callable[..., Parser], **settings: Any) -> Parser: ...
+
+
 def make_parser(
     description: str | None,
     example: str,
-    kind: Callable[..., Parser] = argparse.ArgumentParser,  # type: ignore[assignment]
+    kind: Callable[..., argparse.ArgumentParser] = argparse.ArgumentParser,
     **settings: Any,
-) -> Parser:
+) -> argparse.ArgumentParser:
     """Make the parser of a command.
 
     Args:

@@ -24,18 +24,6 @@ if importlib.util.find_spec("simplejpeg"):
 else:
     simplejpeg = None
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")  # of image files
-SIGNATURES = (  # how files begin, and their extension
-    (b"\xff\xd8", ".jpg"),
-    (b"\x89PNG", ".png"),
-    (b"BM", ".bmp"),
-    (b"GIF8", ".gif"),
-    (b"RIFF", ".webp"),
-    (b"P5", ".pgm"),
-    (b"P6", ".ppm"),
-    (b"II*\0", ".tif"),
-    (b"MM\0*", ".tif"),
-)
 MAX_PIXELS = 1 << 26  # of a photo, 200 MB once decoded: a small file can claim any size
 
 _JPEG = b"\xff\xd8"
@@ -134,11 +122,6 @@ def read_photo(path: str) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     return decode_photo(content, path)
-
-
-def extension(encoded: bytes) -> str:
-    """Return the file extension of an encoded image, '.img' where its format is unknown."""
-    return next((ending for start, ending in SIGNATURES if encoded.startswith(start)), ".img")
 
 
 def fit(image: np.ndarray, image_size: Size) -> np.ndarray:

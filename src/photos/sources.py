@@ -20,7 +20,8 @@ from insightface_mx.cli.types import Size
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import image_records
 from insightface_mx.formats.verification_set import read_bin
-from insightface_mx.photos.decode import EXTENSIONS, decode_photo, fit, network_input
+from insightface_mx.photos.decode import decode_photo, fit, network_input
+from insightface_mx.photos.image_files import EXTENSIONS, is_image
 from insightface_mx.photos.lists import NO_LABEL, READABLE, Photo, Skipped, is_class, read_list
 
 HELP = (
@@ -158,7 +159,7 @@ def open_source(path: str, root: str | None = None) -> Source:
     """
     records = os.path.join(path, "train.rec")
     if os.path.isdir(path) and not os.path.isfile(records):
-        images = sorted(file for file in _files_below(path, []) if _is_image(file))
+        images = sorted(file for file in _files_below(path, []) if is_image(file))
         if not images:
             raise UserError(f"{path} holds no image files ({', '.join(EXTENSIONS)})")
         return _Files([Photo(image) for image in images])
@@ -274,9 +275,9 @@ def _from_folder(root: str, flat: bool) -> tuple[list[Photo], Skipped]:
         else:
             files, identity = [], ""
             skipped.append((entry.path, "it is in no identity's folder"))
-        photos += [Photo(file, identity) for file in files if _is_image(file)]
+        photos += [Photo(file, identity) for file in files if is_image(file)]
         reason = f"its name does not end in {', '.join(EXTENSIONS)}"
-        skipped += [(file, reason) for file in files if not _is_image(file)]
+        skipped += [(file, reason) for file in files if not is_image(file)]
     return photos, skipped
 
 
@@ -324,10 +325,6 @@ def _class_of(labels: np.ndarray, name: str) -> int:
     if not labels[0] >= 0 or labels[0] >= 2**24:
         raise UserError(f"{name} has the label {labels[0]:g}, which is no class number")
     return int(labels[0])
-
-
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(EXTENSIONS)
 
 
 def _breaks_lists(path: str) -> bool:

@@ -11,14 +11,16 @@ import time
 import cv2
 import numpy as np
 import pytest
+from harness import error_of, run, status_of
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.datasets import build, orl, prepare, spool, workers
+from insightface_mx.datasets import build, face_store, orl_faces, prepare, workers
+from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.formats import recordio, training_set
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import identity_ranges, read_property
 from insightface_mx.formats.verification_set import read_bin
-from insightface_mx.photos import sources
+from insightface_mx.photos.sources import identity_photos
 
 PEOPLE = {"ann": 5, "bob": 4, "cy": 5, "di": 6}
 
@@ -38,18 +40,19 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def run(source, output, *options):
-    build.main([str(source), "--output", str(output), "--aligned", "--workers", "1", *map(str, options)])
+@pytest.fixture
+def many(tmp_path):
+    """150 crops of 15 identities, 8x8 pixels: three chunks of the face store."""
+    for identity in range(15):
+        os.makedirs(tmp_path / "many" / f"{identity:02d}")
+        for index in range(10):
+            content = picture(10 * identity + index, (8, 8))
+            (tmp_path / "many" / f"{identity:02d}" / f"{index}.png").write_bytes(content)
+    return tmp_path / "many"
 
 
-def error_of(capsys, *argv):
-    with pytest.raises(SystemExit) as stop:
-        build.main([str(word) for word in argv])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert len(error.strip().splitlines()) <= 2
-    return error
+def build_aligned(source, output, *options):
+    run(build, source, "--output", output, "--aligned", "--workers", 1, *options)
 
 
 def content(output):
@@ -58,6 +61,7 @@ def content(output):
     classes = []
     for label, (first, last) in enumerate(identity_ranges(records).tolist()):
         read = [records.read(number) for number in range(first, last)]
+        assert read
         assert all(labels.tolist() == [label] for labels, _ in read)
         classes.append([image for _, image in read])
     return classes
@@ -75,7 +79,7 @@ def skipped(output):
 
 
 def test_a_folder_of_people(folder, tmp_path, capsys):
-    run(folder, tmp_path / "set")
+    build_aligned(folder, tmp_path / "set")
     assert sorted(os.listdir(tmp_path / "set")) == ["property", "train.idx", "train.lst", "train.rec"]
     assert read_property(str(tmp_path / "set")) == (4, 112, 112)
     expected = [[picture(100 * place + i) for i in range(count)] for place, count in enumerate(PEOPLE.values())]
@@ -83,65 +87,74 @@ def test_a_folder_of_people(folder, tmp_path, capsys):
     lines = (tmp_path / "set" / "train.lst").read_text().splitlines()
     assert len(lines) == 20
     assert lines[5] == f"1\t{folder}/bob/bob_0000.png\t1"
-    assert "20 images of 4 people" in capsys.readouterr().out
+    assert "20 images of 4 identities" in capsys.readouterr().out
 
 
-def test_every_source_gives_the_same_set(folder, tmp_path):
-    run(folder, tmp_path / "folder")
-    expected = content(tmp_path / "folder")
-    photos, _ = sources.identity_photos(str(folder))
+def paths_and_labels(folder):
+    """Paths, relative to the folder, labels and names of the photos in it."""
+    photos, _ = identity_photos(str(folder))
     names = list(PEOPLE)
-    paths = [os.path.relpath(photo.path, folder) for photo in photos]
-    labels = [names.index(photo.identity) for photo in photos]
-    lists = {
-        "spec.lst": [f"1\t{path}\t{label}" for path, label in zip(paths, labels)],
-        "im2rec.lst": [f"{i}\t{label:f}\t{path}" for i, (path, label) in enumerate(zip(paths, labels))],
-        "plain.csv": ["path,label", *(f"{path},{label}" for path, label in zip(paths, labels))],
-        "names.csv": [f'"{path}", {photo.identity}' for path, photo in zip(paths, photos)],
-    }
-    for name, lines in lists.items():
-        text = "\ufeff" + "\r\n".join(reversed(lines)) if name == "names.csv" else "\n".join(lines) + "\n"
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        run(tmp_path / name, tmp_path / f"from-{name}", "--root", folder)
-        found = content(tmp_path / f"from-{name}")
-        assert [sorted(images) for images in found] == [sorted(images) for images in expected], name
-    for source in (tmp_path / "folder", tmp_path / "folder" / "train.rec", tmp_path / "folder" / "train.lst"):
-        run(source, tmp_path / f"again{source.name}")
-        assert content(tmp_path / f"again{source.name}") == expected
+    return [(os.path.relpath(photo.path, folder), names.index(photo.identity), photo.identity) for photo in photos]
 
 
-def test_people_are_numbered_in_the_order_of_numbers_or_names(tmp_path):
-    for people, expected in ((["10", "9", "2"], ["2", "9", "10"]), (["s10", "s9"], ["s10", "s9"])):
-        lines = [f"{person}.png,{person}" for person in people]
-        (tmp_path / "list.csv").write_text("\n".join(lines))
-        assert [photo.identity for photo in sources.identity_photos(str(tmp_path / "list.csv"))[0]] == expected
+LISTS = {
+    "spec.lst": lambda i, path, label, name: f"1\t{path}\t{label}",
+    "im2rec.lst": lambda i, path, label, name: f"{i}\t{label:f}\t{path}",
+    "plain.csv": lambda i, path, label, name: f"{path},{label}" if i else f"path,label\n{path},{label}",
+    "names.csv": lambda i, path, label, name: f'"{path}", {name}',
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_list_gives_the_set_of_the_folder(folder, tmp_path, name):
+    build_aligned(folder, tmp_path / "folder")
+    lines = [LISTS[name](i, *photo) for i, photo in enumerate(paths_and_labels(folder))]
+    text = "\ufeff" + "\r\n".join(reversed(lines)) if name == "names.csv" else "\n".join(lines) + "\n"
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    build_aligned(tmp_path / name, tmp_path / "list", "--root", folder)
+    found, expected = content(tmp_path / "list"), content(tmp_path / "folder")
+    assert [sorted(images) for images in found] == [sorted(images) for images in expected]
+
+
+@pytest.mark.parametrize("name", ["", "train.rec", "train.lst"])
+def test_a_set_built_from_a_set_is_the_same(folder, tmp_path, name):
+    build_aligned(folder, tmp_path / "first")
+    build_aligned(tmp_path / "first" / name, tmp_path / "again")
+    assert content(tmp_path / "again") == content(tmp_path / "first")
+
+
+@pytest.mark.parametrize(("names", "expected"), [(["10", "9", "2"], ["2", "9", "10"]), (["s10", "s9"], ["s10", "s9"])])
+def test_identities_are_numbered_in_the_order_of_numbers_or_names(tmp_path, names, expected):
+    (tmp_path / "list.csv").write_text("\n".join(f"{name}.png,{name}" for name in names))
+    assert [photo.identity for photo in identity_photos(str(tmp_path / "list.csv"))[0]] == expected
 
 
 def test_one_photo_each(tmp_path):
     os.makedirs(tmp_path / "flat")
     for name in ("Zé Vitor", "Ann"):
         (tmp_path / "flat" / f"{name}.jpg").write_bytes(picture(len(name), extension=".jpg"))
-    run(tmp_path / "flat", tmp_path / "set", "--flat")
+    build_aligned(tmp_path / "flat", tmp_path / "set", "--flat")
     assert [len(images) for images in content(tmp_path / "set")] == [1, 1]
     assert "Zé Vitor.jpg\t1" in (tmp_path / "set" / "train.lst").read_text(encoding="utf-8")
 
 
 def test_held_out_people(folder, tmp_path, capsys):
     options = ("--hold-out", 2, "--pairs", 20)
-    run(folder, tmp_path / "a", *options)
-    run(folder, tmp_path / "b", *options)
+    build_aligned(folder, tmp_path / "a", *options)
+    build_aligned(folder, tmp_path / "b", *options)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert read_property(str(tmp_path / "a")).num_classes == 2
     images, issame = read_bin(str(tmp_path / "a" / "holdout.bin"))
     assert issame == [True, False] * 10
+    assert images
     assert not set(images) & {image for images in content(tmp_path / "a") for image in images}
     rows = list(csv.reader((tmp_path / "a" / "holdout.csv").read_text().splitlines()))
     for (one, other, same), flag, pair in zip(rows, issame, zip(images[::2], images[1::2])):
         assert (os.path.dirname(one) == os.path.dirname(other)) == flag == (same == "1")
         assert pair == (open_read(one), open_read(other))
     other = ("--hold-out-name", "unseen", "--seed", 7)
-    run(folder, tmp_path / "c", *options, *other)
-    assert "2 people held out: 20 pairs in unseen.bin" in capsys.readouterr().out
+    build_aligned(folder, tmp_path / "c", *options, *other)
+    assert "2 identities held out: 20 pairs in unseen.bin" in capsys.readouterr().out
 
 
 def open_read(path):
@@ -149,14 +162,17 @@ def open_read(path):
         return file.read()
 
 
-def test_encoding_and_size(folder, tmp_path):
-    run(folder, tmp_path / "small", "--image-size", "40,32")
+def test_size(folder, tmp_path):
+    build_aligned(folder, tmp_path / "small", "--image-size", "40, 32")
     image = cv2.imdecode(np.frombuffer(content(tmp_path / "small")[0][0], np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (40, 32, 3)
+
+
+def test_encoding(folder, tmp_path):
     sizes = []
     for options in (("--png",), ("--quality", 95), ("--quality", 30)):
         output = tmp_path / f"set{len(sizes)}"
-        run(folder, output, "--image-size", "56,56", *options)
+        build_aligned(folder, output, "--image-size", "56,56", *options)
         (encoded, *_), *_ = content(output)
         assert encoded.startswith(b"\x89PNG" if options == ("--png",) else b"\xff\xd8")
         sizes.append(len(encoded))
@@ -181,7 +197,7 @@ def test_every_malformed_photo_is_listed_with_its_reason(folder, tmp_path, capsy
     os.symlink("nowhere", ann / "link.png")
     (folder / "loose.png").write_bytes(whole)
     os.mkdir(folder / "empty")
-    run(folder, tmp_path / "set")
+    build_aligned(folder, tmp_path / "set")
     found = skipped(tmp_path / "set")
     assert len(found) == len(malformed) + 3
     for name, (_, reason) in malformed.items():
@@ -209,7 +225,7 @@ def test_every_malformed_line_is_listed_with_its_reason(folder, tmp_path):
         "just words": "a line is aligned",
     }
     (folder / "list.lst").write_text("\n".join(lines))
-    build.main([str(folder / "list.lst"), "--output", str(tmp_path / "set"), "--workers", "1"])
+    run(build, folder / "list.lst", "--output", tmp_path / "set", "--workers", 1)
     found = list(skipped(tmp_path / "set").values())
     assert len(found) == sum(bool(reason) for reason in lines.values())
     for reason in filter(None, lines.values()):
@@ -218,114 +234,131 @@ def test_every_malformed_line_is_listed_with_its_reason(folder, tmp_path):
 
 def test_rows_of_a_csv(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"path,label\na.png,1\nb.png\n,2\nc.png,\nd.png,1,2\n\xff.png,3\n")
-    photos, left_out = sources.identity_photos(str(tmp_path / "a.csv"))
+    photos, left_out = identity_photos(str(tmp_path / "a.csv"))
     assert [photo.identity for photo in photos] == ["1", "3"]
     assert [reason for _, reason in left_out] == ["a row is path,label"] * 4
 
 
-def test_what_the_user_can_mend(folder, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("none", (), "cannot open"),
+        ("photos/ann/ann_0000.png", (), "only folders, lists"),
+        ("nobody", (), "it is empty"),
+        ("photos/ann", (), "it is in no identity's folder"),
+        ("photos", ("--image-size", "112"), "'112' is not an image size"),
+        ("photos", ("--quality", 101), "--quality 101"),
+        ("photos", ("--min-face", 11), "--min-face 11"),
+        ("photos", ("--hold-out", 4), "--hold-out 4: of 4 identities"),
+        ("photos", ("--hold-out", 1), "--hold-out 1"),
+        ("photos", ("--hold-out", 2, "--pairs", 19), "ten folds need 10 of each"),
+        ("photos", ("--min-images", 9), "no photo of"),
+    ],
+)
+def test_what_the_user_can_mend(folder, tmp_path, capsys, source, options, words):
     output = tmp_path / "set"
-    common = ("--output", output, "--aligned", "--workers", 1)
     os.mkdir(tmp_path / "nobody")
-    for argv, words in {
-        (tmp_path / "none",): "cannot open",
-        (folder / "ann" / "ann_0000.png",): "only folders, lists",
-        (tmp_path / "nobody",): "it is empty",
-        (folder / "ann",): "it is in no identity's folder",
-        (folder, "--image-size", "112"): "--image-size 112:",
-        (folder, "--quality", 101): "--quality 101",
-        (folder, "--min-face", 11): "--min-face 11",
-        (folder, "--hold-out", 4): "--hold-out 4: of 4 people",
-        (folder, "--hold-out", 1): "--hold-out 1",
-        (folder, "--hold-out", 2, "--pairs", 19): "ten folds need 10 of each",
-        (folder, "--min-images", 9): "no photo of",
-    }.items():
-        assert words in error_of(capsys, *argv, *common), argv
-        assert not (output / "property").exists()
-    assert "are aligned to 112,112 or 112,96" in error_of(capsys, folder, "--output", output, "--image-size", "56,56")
-    run(folder, output)
-    assert "holds a training set already" in error_of(capsys, folder, *common)
-    assert "cannot save" in error_of(capsys, folder, "--output", folder / "ann" / "ann_0000.png" / "set", "--aligned")
+    common = ("--output", output, "--aligned", "--workers", 1)
+    assert words in error_of(capsys, build, tmp_path / source, *options, *common)
+    assert not (output / "property").exists()
+
+
+def test_what_depends_on_the_output(folder, tmp_path, capsys):
+    output = tmp_path / "set"
+    unaligned = error_of(capsys, build, folder, "--output", output, "--image-size", "56,56")
+    assert "--image-size 56,56: faces are aligned to 112,112 or 112,96" in unaligned
+    build_aligned(folder, output)
+    assert "holds a training set already" in error_of(capsys, build, folder, "--output", output, "--aligned")
+    file = folder / "ann" / "ann_0000.png"
+    assert "cannot save" in error_of(capsys, build, folder, "--output", file / "set", "--aligned")
+
+
+def test_aligned_photos_need_no_mxnet(folder, tmp_path):
+    code = (
+        "import sys\nfrom insightface_mx.datasets import build\n"
+        "build.main(sys.argv[1:])\nprint([name for name in ('mxnet', 'mtcnn') if name in sys.modules])"
+    )
+    argv = [sys.executable, "-c", code, str(folder), "--output", str(tmp_path / "set"), "--aligned", "--workers", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    build_aligned(folder, tmp_path / "here")
+    assert content(tmp_path / "set") == content(tmp_path / "here")
 
 
 def test_min_images(folder, tmp_path):
-    run(folder, tmp_path / "set", "--min-images", 5)
+    build_aligned(folder, tmp_path / "set", "--min-images", 5)
     assert [len(images) for images in content(tmp_path / "set")] == [5, 5, 6]
     found = skipped(tmp_path / "set")
-    assert found["bob"] == "the person has 4 usable photos, 5 are wanted"
-    assert found["bob_0003.png"] == "its person has too few usable photos"
+    assert found["bob"] == "the identity has 4 usable photos, --min-images is 5"
+    assert found["bob_0003.png"] == "its identity has too few usable photos"
     assert len(found) == 4 + 1
 
 
-def test_a_stopped_run_goes_on_where_it_was(folder, tmp_path, monkeypatch):
-    run(folder, tmp_path / "whole")
-    monkeypatch.setattr(spool, "CHUNK", 4)
+def test_a_stopped_run_continues_where_it_was(many, tmp_path, monkeypatch):
+    options = ("--image-size", "8,8")
+    build_aligned(many, tmp_path / "whole", *options)
     done = []
 
     class Stopping(prepare.Preparer):
         def __call__(self, photos):
             done.append(photos[0].name)
-            if len(done) == 3:
+            if len(done) == 2:
                 raise KeyboardInterrupt
             return super().__call__(photos)
 
-    monkeypatch.setattr(spool, "_preparer", Stopping)
-    with pytest.raises(SystemExit) as stop:
-        run(folder, tmp_path / "set")
-    assert stop.value.code == 130
+    monkeypatch.setattr(face_store, "_preparer", Stopping)
+    argv = (many, "--output", tmp_path / "set", "--aligned", "--workers", 1, *options)
+    assert status_of(build, *argv) == 130
     assert os.listdir(tmp_path / "set") == ["faces.partial"]
-    run(folder, tmp_path / "set")
-    assert done[2] == done[3]
-    assert len(done) == 3 + 3  # five chunks of 4, the third twice
+    run(build, *argv)
+    assert done[1] == done[2]
+    assert len(done) == 2 + 2  # three chunks, the second twice
     assert digests(tmp_path / "set") == digests(tmp_path / "whole")
 
 
-def test_other_photos_or_options_start_anew(folder, tmp_path, capsys):
-    photos, _ = sources.identity_photos(str(folder))
-    for settings in (prepare.Settings(aligned=True), prepare.Settings(aligned=True, png=True)):
-        faces = spool.Spool(str(tmp_path / "partial"), photos, settings)
+def test_other_photos_or_options_start_again(folder, tmp_path, capsys):
+    photos, _ = identity_photos(str(folder))
+    for options in (FaceOptions(aligned=True), FaceOptions(aligned=True, png=True)):
+        faces = face_store.FaceStore(str(tmp_path / "partial"), photos, options)
         faces.fill(1)
         assert faces.face(7) == picture(102)
     os.utime(photos[0].path, ns=(1, 1))
     (tmp_path / "partial" / "000000.npz").write_bytes(b"of the photo as it was")
-    spool.Spool(str(tmp_path / "partial"), photos, prepare.Settings(aligned=True, png=True)).fill(1)
+    face_store.FaceStore(str(tmp_path / "partial"), photos, FaceOptions(aligned=True, png=True)).fill(1)
     assert (tmp_path / "partial" / "000000.npz").stat().st_size > 1000
 
 
-def test_a_half_written_set_is_none(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("failing", ["train.lst", "train.rec", "train.idx"])
+def test_a_half_written_set_is_none(folder, tmp_path, monkeypatch, failing):
     """Whatever write fails, there is no property; the next run completes the set."""
-    run(folder, tmp_path / "whole")
+    build_aligned(folder, tmp_path / "whole")
     atomic_path = recordio.atomic_path
-    for failing in ("train.lst", "train.rec", "train.idx"):
 
-        def fail(path, failing=failing):
-            if path.endswith(failing):
-                raise OSError(28, "No space left on device")
-            return atomic_path(path)
+    def fail(path):
+        if path.endswith(failing):
+            raise OSError(28, "No space left on device")
+        return atomic_path(path)
 
-        monkeypatch.setattr(recordio, "atomic_path", fail)
-        monkeypatch.setattr(training_set, "atomic_path", fail)
-        with pytest.raises(SystemExit) as stop:
-            run(folder, tmp_path / "set")
-        assert stop.value.code == 2
-        assert not (tmp_path / "set" / "property").exists()
+    monkeypatch.setattr(recordio, "atomic_path", fail)
+    monkeypatch.setattr(training_set, "atomic_path", fail)
+    assert status_of(build, folder, "--output", tmp_path / "set", "--aligned", "--workers", 1) == 2
+    assert not (tmp_path / "set" / "property").exists()
     monkeypatch.undo()
-    run(folder, tmp_path / "set")
+    build_aligned(folder, tmp_path / "set")
     assert digests(tmp_path / "set") == digests(tmp_path / "whole")
 
 
 def test_a_set_that_is_being_replaced_is_none(folder, tmp_path, monkeypatch):
-    run(folder, tmp_path / "set")
+    build_aligned(folder, tmp_path / "set")
     monkeypatch.setattr(training_set, "write_records", None)
     with pytest.raises(TypeError):
         training_set.write_training_set(str(tmp_path / "set"), [[picture(1)]], (112, 112))
     assert not (tmp_path / "set" / "property").exists()
 
 
-def test_several_processes_give_the_same_set(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(spool, "CHUNK", 4)
-    run(folder, tmp_path / "one")
-    run(folder, tmp_path / "two", "--workers", 2)
+def test_several_processes_give_the_same_set(many, tmp_path):
+    run(build, many, "--output", tmp_path / "one", "--aligned", "--image-size", "8,8", "--workers", 1)
+    run(build, many, "--output", tmp_path / "two", "--aligned", "--image-size", "8,8", "--workers", 2)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
@@ -369,15 +402,15 @@ def test_the_main_face_is_large_and_central():
 
 def test_faces_are_found_and_aligned(tmp_path, capsys):
     """Two photos of a person and one of nobody: at its own size, in a corner of a large one, and a blank one."""
-    photo = orl.read_photos()[0][0]
+    photo = orl_faces.read_photos()[0][0]
     large = np.full((2000, 1800), 90, np.uint8)
     large[300:1420, 200:1120] = cv2.resize(photo, (920, 1120), interpolation=cv2.INTER_CUBIC)
     os.makedirs(tmp_path / "photos" / "s1")
     for name, image in {"small.png": photo, "large.png": large, "blank.png": np.full((200, 200), 90, np.uint8)}.items():
         cv2.imwrite(str(tmp_path / "photos" / "s1" / name), image)
-    build.main([str(tmp_path / "photos"), "--output", str(tmp_path / "set"), "--workers", "1", "--png"])
+    run(build, tmp_path / "photos", "--output", tmp_path / "set", "--workers", 1, "--png")
     assert skipped(tmp_path / "set") == {"blank.png": "no face found"}
     large, small = (cv2.imdecode(np.frombuffer(face, np.uint8), 0) for face in content(tmp_path / "set")[0])
     assert np.corrcoef(large[20:100, 20:92].ravel(), small[20:100, 20:92].ravel())[0, 1] > 0.8
-    build.main([str(tmp_path / "photos"), "--output", str(tmp_path / "crop"), "--workers", "1", "--no-face", "crop"])
+    run(build, tmp_path / "photos", "--output", tmp_path / "crop", "--workers", 1, "--no-face", "crop")
     assert len(content(tmp_path / "crop")[0]) == 3

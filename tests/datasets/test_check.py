@@ -7,14 +7,17 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from harness import error_of, run, status_of
 
+from insightface_mx.base.compat import mx
 from insightface_mx.datasets import check
+from insightface_mx.datasets.checks import check_copies, check_identities, check_records, find_problems, read_set
 from insightface_mx.formats.recordio import RecordFile, find_offsets
 from insightface_mx.formats.training_set import identity_ranges, read_property, write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.image_iter import FaceImageIter
 
-PEOPLE, PHOTOS, SIZE = 6, 4, 16
+IDENTITIES, PHOTOS, SIZE = 6, 4, 16
 
 
 def photo(number, size=SIZE, extension=".png"):
@@ -22,20 +25,20 @@ def photo(number, size=SIZE, extension=".png"):
     return cv2.imencode(extension, image)[1].tobytes()
 
 
-def write(folder, people):
-    write_training_set(str(folder), people, (SIZE, SIZE))
+def write(folder, identities):
+    write_training_set(str(folder), identities, (SIZE, SIZE))
     return folder
 
 
 @pytest.fixture
-def people():
-    return [[photo(1 + PHOTOS * person + number) for number in range(PHOTOS)] for person in range(PEOPLE)]
+def identities():
+    return [[photo(1 + PHOTOS * identity + number) for number in range(PHOTOS)] for identity in range(IDENTITIES)]
 
 
 @pytest.fixture
-def whole(tmp_path, people):
-    """Images are the records 1 to 24, the people's records 25 to 30."""
-    return write(tmp_path / "data", people)
+def whole(tmp_path, identities):
+    """Images are the records 1 to 24, the identities' records 25 to 30."""
+    return write(tmp_path / "data", identities)
 
 
 def offsets(folder):
@@ -51,18 +54,16 @@ def spoil(folder, number, content, at):
 def problems(folder, capsys, *options, status=1):
     """The lines that check.py prints, less the last."""
     if status:
-        with pytest.raises(SystemExit) as stop:
-            check.main([str(folder), *map(str, options)])
-        assert stop.value.code == status
+        assert status_of(check, folder, *options) == status
     else:
-        check.main([str(folder), *map(str, options)])
+        run(check, folder, *options)
     lines = capsys.readouterr().out.splitlines()
     summary = next(line for line in lines if re.fullmatch(r"\d+ records, \d+ images, \d+ problems", line))
     return lines[: lines.index(summary)]
 
 
 def repaired(folder, capsys, *options):
-    """Images a person of the repaired set, in which nothing is wrong, and which trains."""
+    """Images of each identity in the repaired set, in which nothing is wrong, and which trains."""
     target = folder.parent / "good"
     problems(folder, capsys, *options, "--repair", target)
     assert problems(target, capsys, status=0) == []
@@ -99,28 +100,28 @@ def test_labels_that_are_no_class(whole, capsys, label, shown):
     assert repaired(whole, capsys) == [3, 4, 4, 4, 4, 4]
 
 
-def test_a_label_of_another_person(whole, capsys):
+def test_a_label_of_another_identity(whole, capsys):
     spoil(whole, 3, struct.pack("<f", 4), 12)
-    assert problems(whole, capsys) == ["record 3: its label 4, but it is person 0's"]
+    assert problems(whole, capsys) == ["record 3: its label 4, but it is identity 0's"]
     assert repaired(whole, capsys) == [3, 4, 4, 4, 4, 4]
 
 
-def test_people_without_images_and_with_others_images(whole, capsys):
+def test_identities_without_images_and_with_others_images(whole, capsys):
     spoil(whole, 25, struct.pack("<ff", 1, 1), 32)
     spoil(whole, 27, struct.pack("<ff", 8, 13), 32)
     lines = problems(whole, capsys)
-    assert lines[:2] == ["person 0: no images", "record 8: its label 1, but it is person 2's"]
-    assert "record 27: shares images with a person before it" in lines
-    assert [f"record {n}: an image of no person" for n in (1, 2, 3, 4)] == lines[-4:]
+    assert lines[:2] == ["identity 0: no images", "record 8: its label 1, but it is identity 2's"]
+    assert "record 27: shares images with an identity before it" in lines
+    assert [f"record {n}: an image of no identity" for n in (1, 2, 3, 4)] == lines[-4:]
     assert repaired(whole, capsys) == [3, 4, 4, 4, 4]
 
 
-def test_a_damaged_person_record(whole, capsys):
+def test_a_damaged_identity_record(whole, capsys):
     spoil(whole, 26, struct.pack("<ff", 99, 3), 32)
     lines = problems(whole, capsys)
-    assert "person 1: its record 26 names the records" in lines[0]
+    assert "identity 1: its record 26 names the records" in lines[0]
     spoil(whole, 26, b"junk", 0)
-    assert any("person 1: its record 26 cannot be read" in line for line in problems(whole, capsys))
+    assert any("identity 1: its record 26 cannot be read" in line for line in problems(whole, capsys))
 
 
 @pytest.mark.parametrize("text", ["5,16,16\n", "7,16,16\n", "6,16\n", None])
@@ -132,26 +133,26 @@ def test_a_wrong_property(whole, capsys, text):
     assert any("property" in line for line in lines)
 
 
-def test_images_of_another_size_stay(tmp_path, people, capsys):
-    people[1][0] = photo(99, SIZE + 4)
-    (line,) = problems(write(tmp_path / "data", people), capsys)
+def test_images_of_another_size_stay(tmp_path, identities, capsys):
+    identities[1][0] = photo(99, SIZE + 4)
+    (line,) = problems(write(tmp_path / "data", identities), capsys)
     assert line == "record 5: an image of 20,20 pixels, property says 16,16 (height,width); training scales it"
 
 
-def test_images_that_are_there_twice(tmp_path, people, capsys):
-    people[0][3], people[2][0] = people[0][1], people[4][2]
-    folder = write(tmp_path / "data", people)
+def test_images_that_are_there_twice(tmp_path, identities, capsys):
+    identities[0][3], identities[2][0] = identities[0][1], identities[4][2]
+    folder = write(tmp_path / "data", identities)
     assert problems(folder, capsys) == [
         "record 4: the same image as record 2",
-        "records 9 and 19: the same image for two persons",
+        "records 9 and 19: the same image for two identities",
     ]
     assert repaired(folder, capsys) == [3, 4, 3, 4, 3, 4]
 
 
-def test_images_that_a_verification_set_holds(whole, people, tmp_path, capsys):
-    again = cv2.imencode(".bmp", cv2.imdecode(np.frombuffer(people[0][0], np.uint8), 1))[1].tobytes()
+def test_images_that_a_verification_set_holds(whole, identities, tmp_path, capsys):
+    again = cv2.imencode(".bmp", cv2.imdecode(np.frombuffer(identities[0][0], np.uint8), 1))[1].tobytes()
     write_bin(str(whole / "lfw.bin"), [photo(500), again], [True])
-    write_bin(str(tmp_path / "other.bin"), [b"no image", people[5][3]], [False])
+    write_bin(str(tmp_path / "other.bin"), [b"no image", identities[5][3]], [False])
     lines = problems(whole, capsys, "--verification", tmp_path / "other.bin")
     assert lines == [
         f"record 1: also image 1 of {whole}/lfw.bin",
@@ -174,7 +175,7 @@ def test_without_its_index(whole, capsys, index):
 
 
 def test_cut_short(whole, capsys):
-    """The people's records at the end are gone, and a part of the last images."""
+    """The identities's records at the end are gone, and a part of the last images."""
     os.truncate(whole / "train.rec", int(offsets(whole)[23]) + 40)
     lines = problems(whole, capsys)
     assert "cut short" in lines[0]
@@ -183,8 +184,6 @@ def test_cut_short(whole, capsys):
 
 
 def test_a_plain_list(tmp_path, capsys):
-    from insightface_mx.base.compat import mx
-
     records = mx.recordio.MXIndexedRecordIO(str(tmp_path / "train.idx"), str(tmp_path / "train.rec"), "w")
     for number in range(6):
         header = mx.recordio.IRHeader(0, number % 2, number, 0)
@@ -192,7 +191,7 @@ def test_a_plain_list(tmp_path, capsys):
     records.write_idx(6, mx.recordio.pack(mx.recordio.IRHeader(0, 1, 6, 0), b""))
     records.close()
     (tmp_path / "property").write_text("2,16,16\n")
-    assert problems(tmp_path, capsys) == ["record 6: neither an image nor a person's record"]
+    assert problems(tmp_path, capsys) == ["record 6: neither an image nor an identity's record"]
 
 
 def test_offsets_are_found_in_a_damaged_file(whole):
@@ -213,13 +212,25 @@ def test_a_magic_number_that_is_not_aligned_begins_no_record(tmp_path):
     assert find_offsets(str(folder / "train.rec")).tolist() == expected[:2] + expected[3:]
 
 
-def test_what_the_user_can_mend(whole, tmp_path, capsys):
-    for argv, words in {
-        (tmp_path / "none",): "does not exist",
-        (whole, "--repair", whole): "holds a training set already",
-        (tmp_path,): "train.rec",
-    }.items():
-        with pytest.raises(SystemExit) as stop:
-            check.main([str(word) for word in argv])
-        assert stop.value.code == 2
-        assert words in capsys.readouterr().err
+def test_checks_return_problems_with_the_images_that_a_repair_leaves_out(tmp_path, identities):
+    identities[0][3], identities[2][0] = identities[0][1], identities[4][2]
+    folder = write(tmp_path / "data", identities)
+    spoil(folder, 24, b"nonsense", 32)
+    found = read_set(str(folder))
+    assert found.problems == check_identities(found) == []
+    assert [problem.images for problem in check_records(found)] == [(24,)]
+    assert [problem.images for problem in check_copies(found)] == [(4,), (9, 19)]
+    assert find_problems(found) == [*check_records(found), *check_copies(found)]
+    assert len(found.images) == 23
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["{folder}/none"], "does not exist"),
+        (["{folder}/data", "--repair", "{folder}/data"], "holds a training set already"),
+        (["{folder}"], "train.rec"),
+    ],
+)
+def test_what_the_user_can_mend(whole, tmp_path, capsys, argv, words):
+    assert words in error_of(capsys, check, *[word.format(folder=tmp_path) for word in argv])

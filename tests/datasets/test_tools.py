@@ -6,22 +6,26 @@ import pickle
 import cv2
 import numpy as np
 import pytest
+from harness import error_of, run
 
+from insightface_mx import symbols
+from insightface_mx.base.compat import mx
 from insightface_mx.datasets import edit, info, pairs, unpack
+from insightface_mx.formats import checkpoint
 from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges, read_property, write_training_set
+from insightface_mx.formats.training_set import TrainingSet, identity_ranges, read_property, write_training_set
 from insightface_mx.formats.verification_set import read_bin, write_bin
 
 
 def face(person, number=0, size=32):
-    """A picture of a person's own brightness, and a little noise."""
+    """A picture of an identity's own brightness, and a little noise."""
     noise = np.random.RandomState(10 * person + number).randint(0, 9, (size, size, 3))
     return cv2.imencode(".png", (noise + 30 * person).astype(np.uint8))[1].tobytes()
 
 
 @pytest.fixture
 def data_dir(tmp_path):
-    """Persons 0 to 3 with 1, 2, 3 and 6 images."""
+    """Identities 0 to 3 with 1, 2, 3 and 6 images."""
     people = [[face(person, number) for number in range(count)] for person, count in enumerate((1, 2, 3, 6))]
     write_training_set(str(tmp_path / "data"), people, (32, 32))
     return tmp_path / "data"
@@ -32,24 +36,15 @@ def content(folder):
     return [[records.read(i)[1] for i in range(*row)] for row in identity_ranges(records).tolist()]
 
 
-def error_of(capsys, command, *argv):
-    with pytest.raises(SystemExit) as stop:
-        command.main([str(word) for word in argv])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    return error
-
-
 def test_info(data_dir, capsys):
     write_bin(str(data_dir / "lfw.bin"), [face(1), face(2)], [False])
-    info.main([str(data_dir), "--plot", str(data_dir / "plot.png")])
+    run(info, data_dir, "--plot", data_dir / "plot.png")
     out = capsys.readouterr().out
     for words in (
-        "4 people, 12 images; property: 4,32,32",
+        "4 identities, 12 images; property: 4,32,32",
         "1 to 6, mean 3.0, median 2.5",
-        "2 to 3 images: 2 people",
-        "4 to 7 images: 1 people",
+        "2 to 3 images: 2 identities",
+        "4 to 7 images: 1 identities",
         "32x32 pixels",
         "lfw.bin: 0.0 MB, 1 pairs",
     ):
@@ -66,7 +61,7 @@ def test_unpack(data_dir, tmp_path, capsys):
         file.write(b"junk")
     os.makedirs(tmp_path / "photos.partial" / "0000003")
     (tmp_path / "photos.partial" / "0000003" / "00000012.png").write_bytes(b"from a run that was stopped")
-    unpack.main([str(data_dir), "--output", str(tmp_path / "photos")])
+    run(unpack, data_dir, "--output", tmp_path / "photos")
     assert "1 skipped" in capsys.readouterr().out
     found = [
         [path.read_bytes() for path in sorted(folder.iterdir())]
@@ -81,9 +76,9 @@ def test_unpack(data_dir, tmp_path, capsys):
 
 def make_pairs(tmp_path, kind, path, root=None):
     output = tmp_path / "pairs.bin"
-    options = ["--root", str(root)] if root else []
-    common = ["--output", str(output), "--aligned", "--image-size", "32,32", "--workers", "1"]
-    pairs.main(["--format", kind, "--list", str(path), *options, *common])
+    options = ["--root", root] if root else []
+    common = ["--output", output, "--aligned", "--image-size", "32,32", "--workers", 1]
+    run(pairs, "--format", kind, "--list", path, *options, *common)
     return read_bin(str(output))
 
 
@@ -141,72 +136,92 @@ def test_plain_pairs(tmp_path, text):
     assert images == [face(0), face(1), face(2), face(0)]
 
 
-def test_pairs_that_cannot_be_had(tmp_path, capsys):
-    (tmp_path / "list.txt").write_text("just words\n")
-    (tmp_path / "none.txt").write_text("a b 1\n")
-    common = ["--output", tmp_path / "p.bin", "--aligned", "--workers", "1"]
-    for kind, path, words in (
+@pytest.mark.parametrize(
+    ("kind", "path", "words"),
+    [
         ("plain", "list.txt", "holds no pair: "),
         ("plain", "none.txt", "no pair of"),
         ("lfw", "missing.txt", "cannot open"),
         ("cfp-fp", "missing", "Pair_list_F.txt"),
-    ):
-        assert words in error_of(capsys, pairs, "--format", kind, "--list", tmp_path / path, *common)
-        assert not os.path.exists(tmp_path / "p.bin")
+    ],
+)
+def test_pairs_that_cannot_be_had(tmp_path, capsys, kind, path, words):
+    (tmp_path / "list.txt").write_text("just words\n")
+    (tmp_path / "none.txt").write_text("a b 1\n")
+    common = ["--output", tmp_path / "p.bin", "--aligned", "--workers", 1]
+    assert words in error_of(capsys, pairs, "--format", kind, "--list", tmp_path / path, *common)
+    assert not os.path.exists(tmp_path / "p.bin")
 
 
 def test_merge(data_dir, tmp_path, capsys):
     write_training_set(str(tmp_path / "more"), [[face(7)], [face(8), face(9)]], (32, 32))
-    edit.main(["merge", str(data_dir), str(tmp_path / "more"), "--output", str(tmp_path / "both")])
+    run(edit, "merge", data_dir, tmp_path / "more", "--output", tmp_path / "both")
     assert content(tmp_path / "both") == content(data_dir) + content(tmp_path / "more")
     assert read_property(str(tmp_path / "both")) == (6, 32, 32)
     records = RecordFile(str(tmp_path / "both" / "train.rec"))
-    assert [records.read(number)[0][0] for number in (1, 12, 13, 15)] == [0, 3, 4, 5]
+    assert [records.read(record_id)[0][0] for record_id in (1, 12, 13, 15)] == [0, 3, 4, 5]
     write_training_set(str(tmp_path / "small"), [[face(7)]], (16, 16))
     argv = ("merge", data_dir, tmp_path / "small", "--output", tmp_path / "x")
-    assert "(16, 16) and (32, 32)" in error_of(capsys, edit, *argv)
+    assert "16,16 and 32,32" in error_of(capsys, edit, *argv)
     assert "holds a training set" in error_of(capsys, edit, "merge", data_dir, "--output", tmp_path / "both")
 
 
 def test_filter(data_dir, tmp_path, capsys):
-    options = ("--min-images", 2, "--max-images", 4)
-    edit.main(["filter", str(data_dir), *map(str, options), "--output", str(tmp_path / "some")])
+    run(edit, "filter", data_dir, "--min-images", 2, "--max-images", 4, "--output", tmp_path / "some")
     whole = content(data_dir)
     assert content(tmp_path / "some") == [whole[1], whole[2], whole[3][:4]]
-    assert 'person 0,"1 images, 2 are wanted"' in (tmp_path / "some" / "dropped.csv").read_text()
+    assert 'identity 0,"1 images, --min-images is 2"' in (tmp_path / "some" / "dropped.csv").read_text()
     argv = ("filter", data_dir, "--min-images", 7, "--output", tmp_path / "x")
-    assert "nobody would be left" in error_of(capsys, edit, *argv)
+    assert "would be left: choose another --min-images than 7" in error_of(capsys, edit, *argv)
 
 
-class Brightness:
+def brightness(encoded):
     """In the place of a network: the mean brightness (0 to 255) as an angle of 0 to 90 degrees."""
-
-    def __init__(self, model, image_size, device, backend):
-        assert (model, image_size, device, backend) == ("m,1", (32, 32), "cpu", "mxnet")
-
-    def encoded(self, encoded):
-        means = [cv2.imdecode(np.frombuffer(image, np.uint8), 1).mean() for image in encoded]
-        angles = np.array(means) / 255 * np.pi / 2
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    means = [cv2.imdecode(np.frombuffer(image, np.uint8), 1).mean() for image in encoded]
+    angles = np.array(means) / 255 * np.pi / 2
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def test_clean_drops_what_is_far_from_the_centre(tmp_path, monkeypatch):
-    monkeypatch.setattr(edit, "Embedder", Brightness)
-    people = [[face(0, 0), face(0, 1), face(0, 2), face(8)], [face(4)], [face(1), face(1, 1)]]
-    write_training_set(str(tmp_path / "data"), people, (32, 32))
-    options = ["--model", "m,1", "--ctx", "cpu", "--min-cosine", "0.8", "--output", str(tmp_path / "clean")]
-    edit.main(["clean", str(tmp_path / "data"), *options])
-    assert content(tmp_path / "clean") == [people[0][:3], people[1], people[2]]
-    dropped = (tmp_path / "clean" / "dropped.csv").read_text().splitlines()
-    assert len(dropped) == 2
-    assert dropped[1].startswith("record 4,cosine 0.")
+def test_images_far_from_their_identity_s_centre_are_dropped(tmp_path):
+    images = [[face(0, 0), face(0, 1), face(0, 2), face(8)], [face(4)], [face(1), face(1, 1)]]
+    write_training_set(str(tmp_path / "data"), images, (32, 32))
+    data = TrainingSet(str(tmp_path / "data"))
+    kept, dropped = edit.select_near_centre(data, brightness, 0.8)
+    assert [record_ids.tolist() for record_ids in kept] == [[1, 2, 3], [5], [6, 7]]
+    ((name, reason),) = dropped
+    assert name == "record 4"
+    assert reason.startswith("cosine 0.")
+    edit.write_selection(str(tmp_path / "clean"), data, (kept, dropped), "--min-cosine")
+    assert content(tmp_path / "clean") == [images[0][:3], images[1], images[2]]
+    assert (tmp_path / "clean" / "dropped.csv").read_text().splitlines()[1:] == [f"record 4,{reason}"]
 
 
-def test_exclude_drops_people_of_a_verification_set(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(edit, "Embedder", Brightness)
+def test_identities_of_a_verification_set_are_dropped(data_dir, tmp_path):
     write_bin(str(tmp_path / "v.bin"), [face(2, 7), face(8)], [False])
-    options = ["--model", "m,1", "--ctx", "cpu", "--max-cosine", "0.99", "--output", str(tmp_path / "disjoint")]
-    edit.main(["exclude", str(data_dir), "--from", str(tmp_path / "v.bin"), *options])
-    whole = content(data_dir)
-    assert content(tmp_path / "disjoint") == [whole[0], whole[1], whole[3]]
-    assert "person 2,cosine 1.000" in (tmp_path / "disjoint" / "dropped.csv").read_text()
+    data = TrainingSet(str(data_dir))
+    kept, dropped = edit.select_disjoint(data, brightness, [str(tmp_path / "v.bin")], 0.99)
+    assert [record_ids.tolist() for record_ids in kept] == [[1], [2, 3], [7, 8, 9, 10, 11, 12]]
+    assert dropped == [("identity 2", "cosine 1.000 to an image of the verification sets")]
+
+
+@pytest.fixture
+def network(tmp_path):
+    symbol = symbols.get_symbol("r18", 8, image_size=(32, 32), version_output="GAP", version_act="relu")
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind([("data", (1, 3, 32, 32))], for_training=False)
+    module.init_params(symbols.get_initializer("r18"))
+    checkpoint.save(str(tmp_path / "m"), 1, symbol, *module.get_params())
+    return f"{tmp_path}/m,1"
+
+
+def test_clean_and_exclude_use_the_network(data_dir, tmp_path, network, capsys):
+    """Nothing is dropped below a cosine of -1; the identity of an image that is in the set has cosine 1 to itself."""
+    common = ("--model", network, "--ctx", "cpu", "--output")
+    run(edit, "clean", data_dir, "--min-cosine", -1, *common, tmp_path / "clean")
+    assert content(tmp_path / "clean") == content(data_dir)
+    write_bin(str(tmp_path / "v.bin"), [face(0), face(0)], [True])
+    run(edit, "exclude", data_dir, "--from", tmp_path / "v.bin", "--max-cosine", 0.9999, *common, tmp_path / "some")
+    dropped = (tmp_path / "some" / "dropped.csv").read_text().splitlines()[1:]
+    assert "identity 0,cosine 1.000 to an image of the verification sets" in dropped
+    argv = ("exclude", data_dir, "--from", tmp_path / "v.bin", "--max-cosine", -1, *common, tmp_path / "none")
+    assert "choose another --max-cosine than -1.0" in error_of(capsys, edit, *argv)

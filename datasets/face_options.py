@@ -1,0 +1,35 @@
+"""The options of commands that prepare faces from photos."""
+
+import dataclasses
+from typing import Optional
+
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.fields import option
+from insightface_mx.cli.types import Size, image_size, positive, size_text
+
+ALIGNED_SIZES = ((112, 112), (112, 96))  # height and width that faces are aligned to
+SMALLEST_FACE = 12  # pixels, MTCNN's
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceOptions:
+    """How faces are made from photos. Raises UserError for values that do not fit."""
+
+    aligned: bool = option(False, "the photos are aligned crops: find no faces in them")
+    image_size: Size = option((112, 112), "height,width of the faces, in pixels", parse=image_size)
+    png: bool = option(False, "store faces as PNG, without loss, in place of JPEG")
+    quality: int = option(95, "quality of the JPEGs, 1 to 100", parse=positive)
+    no_face: str = option("skip", "photos without a found face: skip, or crop their centre", choices=("skip", "crop"))
+    min_face: int = option(20, f"smallest face to look for, pixels, from {SMALLEST_FACE} on", parse=positive)
+    detector: Optional[str] = option(None, "folder of MTCNN's det1..det3 checkpoints (default: the package mtcnn)")
+
+    def __post_init__(self) -> None:
+        if not self.aligned and self.image_size not in ALIGNED_SIZES:
+            raise UserError(
+                f"--image-size {size_text(self.image_size)}: faces are aligned to 112,112 or 112,96; other sizes need "
+                "--aligned"
+            )
+        if self.quality > 100:
+            raise UserError(f"--quality {self.quality}: JPEG has 1 to 100")
+        if self.min_face < SMALLEST_FACE:
+            raise UserError(f"--min-face {self.min_face}: MTCNN finds faces of {SMALLEST_FACE} pixels and more")

@@ -1,0 +1,34 @@
+"""What a command leaves out: a .csv file of names and reasons, and a summary in the log."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import os
+from collections import Counter
+from typing import Iterable, Sequence
+
+from insightface_mx.formats.atomic import atomic_path, report_write_errors
+from insightface_mx.photos.lists import Skipped, open_text
+
+MAX_REASONS = 10  # in a summary
+
+
+def write_csv(path: str, rows: Iterable[Sequence[object]]) -> None:
+    """Write a .csv file, completely or not at all."""
+    with atomic_path(path) as temporary, open_text(temporary, "w") as file:
+        csv.writer(file).writerows(rows)
+
+
+def report_skipped(path: str, skipped: Skipped) -> None:
+    """Write names and reasons to a .csv file and log how often each reason occurs; nothing skipped, no file."""
+    if not skipped:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+        return
+    with report_write_errors(path):
+        write_csv(path, [("skipped", "reason"), *skipped])
+    logging.warning("%d skipped, listed in %s:", len(skipped), path)
+    for reason, count in Counter(reason for _, reason in skipped).most_common(MAX_REASONS):
+        logging.warning("  %d: %s", count, reason)
