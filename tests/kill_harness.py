@@ -27,7 +27,7 @@ from harness import IDENTITIES, PHOTOS, SIZE, photo
 
 from insightface_mx import train_softmax
 from insightface_mx.base.compat import mx
-from insightface_mx.formats import atomic, checkpoint, manifest
+from insightface_mx.formats import checkpoint, manifest
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.training import run as training_run
 from insightface_mx.training import state as training_state
@@ -141,7 +141,7 @@ def told(messages, key):
 def end_of(folder):
     """What a run ended with, bit for bit: its checkpoints, its training state and what it counted."""
     prefix = os.path.join(folder, "m")
-    numbers = atomic.find_numbers(prefix, r"-state-(\d+)\.json")
+    numbers = checkpoint.find_ids(prefix, r"-state-(\d+)\.json")
     facts = manifest.read(f"{prefix}-state-{numbers[-1]}.json")
     files = [checkpoint.params_path(prefix, number) for number in checkpoint.epochs(prefix)]
     hashes = {os.path.basename(file): digest(file) for file in files}

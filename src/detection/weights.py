@@ -9,14 +9,13 @@ import importlib.util
 import io
 import os
 import pickle
-import struct
 from collections import namedtuple
 
 import numpy as np
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats import checkpoint
+from insightface_mx.formats import checkpoint, safe_pickle
 from insightface_mx.symbols import mtcnn
 
 # input: the smallest that P takes, for the others the only one. layers: in the order of the package's file.
@@ -38,22 +37,6 @@ NETWORKS = {
 _INSTALL = (
     "pip install 'insightface-mx[detect]', and before Python 3.10 also "
     "pip install --no-deps --ignore-requires-python mtcnn==1.0.0"
-)
-
-# Python's unpickler raises all of these for damaged data, lz4 RuntimeError.
-_DAMAGE = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
-    struct.error,
 )
 
 
@@ -78,7 +61,15 @@ def read_arrays(content):
 
     Raises pickle.UnpicklingError, having run nothing, for a file that names anything else.
     """
-    arrays = _ArraysUnpickler(io.BytesIO(content)).load()
+    file = io.BytesIO(content)
+    arrays = safe_pickle.load(
+        file,
+        {
+            "joblib.numpy_pickle.NumpyArrayWrapper": lambda: _Array(file),
+            "numpy.ndarray": object,  # only mentioned, never called
+            "numpy.dtype": _Float32,
+        },
+    )
     if not isinstance(arrays, list) or not all(isinstance(array, _Array) for array in arrays):
         raise pickle.UnpicklingError("it does not hold a list of arrays")
     return [array.values for array in arrays]
@@ -128,7 +119,7 @@ def _from_package(network):
         return path, convert(network.layers.split(), read_arrays(_decompressed(path)))
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}; install mtcnn==1.0.0 again") from error
-    except _DAMAGE as error:
+    except safe_pickle.DAMAGE as error:
         raise UserError(f"{path} is damaged or not of mtcnn 1.0.0 ({error}); install mtcnn==1.0.0 again") from error
 
 
@@ -148,27 +139,9 @@ def _check(network, params, path):
             raise UserError(f"{path} is not MTCNN's {network.checkpoint}: {argument} is {found}, not {shape}")
 
 
-class _ArraysUnpickler(pickle._Unpickler):
-    """Unpickles arrays of float32 as joblib writes them: a pickled description, the numbers behind it in the file.
-
-    The base class is pickle's implementation in Python, which reads no further ahead than the description.
-    """
-
-    def __init__(self, file):
-        super().__init__(file)
-        self._known = {
-            "joblib.numpy_pickle.NumpyArrayWrapper": type("Array", (_Array,), {"file": file}),
-            "numpy.ndarray": None,  # only mentioned
-            "numpy.dtype": _Float32,
-        }
-
-    def find_class(self, module, name):
-        if f"{module}.{name}" not in self._known:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which could run code; nothing was run")
-        return self._known[f"{module}.{name}"]
-
-
 class _Float32:
+    """Stands in for numpy.dtype."""
+
     def __init__(self, code, *_):
         if code != "f4":
             raise pickle.UnpicklingError(f"it holds numbers of type {code}, not float32")
@@ -179,10 +152,15 @@ class _Float32:
 
 
 class _Array:
+    """Stands in for joblib's NumpyArrayWrapper: a pickled description, with the values behind it in the file."""
+
+    def __init__(self, file):
+        self._file = file
+
     def __setstate__(self, state):
-        """Read the numbers: behind the description one byte says how many bytes of padding lie before them."""
+        """Read the values: one byte says how many bytes of padding lie before them."""
         if state["order"] != "C" or not isinstance(state["dtype"], _Float32):
             raise pickle.UnpicklingError(f"it holds an array in the order {state['order']}, not C")
-        self.file.seek(self.file.read(1)[0], io.SEEK_CUR)
+        self._file.seek(self._file.read(1)[0], io.SEEK_CUR)
         size = 4 * int(np.prod(state["shape"], dtype=np.int64))
-        self.values = np.frombuffer(self.file.read(size), np.float32).reshape(state["shape"])
+        self.values = np.frombuffer(self._file.read(size), np.float32).reshape(state["shape"])

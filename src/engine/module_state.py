@@ -63,7 +63,7 @@ def params(arrays: Params) -> tuple[Params, Params]:
     devices = _by_device(arrays)
     names = devices[0] if devices else {}
     means = {name: sum(averages[name] for averages in devices) / len(devices) for name in names}
-    return checkpoint.named(arrays, "arg:"), means
+    return checkpoint.without_prefix(arrays, "arg:"), means
 
 
 def restore(module: Module, optimizer: Optimizer, arrays: Params) -> None:
@@ -81,7 +81,7 @@ def restore(module: Module, optimizer: Optimizer, arrays: Params) -> None:
         for executor, averages in zip(executors(module), devices):
             for name, array in averages.items():
                 array.copyto(executor.aux_dict[name])
-    momenta = checkpoint.named(arrays, "momentum:")
+    momenta = checkpoint.without_prefix(arrays, "momentum:")
     updater = _updater(module)
     updater.states = {key: momenta[name].copy() for name in momenta for key in _updater_keys(module, name)}
     updater.states_synced = dict.fromkeys(updater.states, False)  # each goes to its device at the next update
@@ -103,9 +103,9 @@ def set_update_count(optimizer: Optimizer, updates: int) -> None:
 
 def _by_device(arrays: Params) -> list[Params]:
     """Return the moving averages of a state, one dict a device."""
-    averages = checkpoint.named(arrays, "aux:")
+    averages = checkpoint.without_prefix(arrays, "aux:")
     count = len({name.partition(":")[0] for name in averages})
-    return [checkpoint.named(averages, f"{device}:") for device in range(count)]
+    return [checkpoint.without_prefix(averages, f"{device}:") for device in range(count)]
 
 
 def _parameters(module: Module) -> list[str]:

@@ -1,40 +1,47 @@
-"""Files that are written whole or not at all, and the errors of those that cannot be written."""
+"""Write files completely or not at all, and report errors of writing."""
+
+from __future__ import annotations
 
 import contextlib
 import os
-import re
+from typing import Iterator
 
 from insightface_mx.base.errors import UserError
 
 
-def find_numbers(prefix, pattern):
-    """The number in every file name that is the prefix followed by `pattern`, which has one group; in rising order."""
-    folder, name = os.path.split(prefix)
-    pattern = re.compile(re.escape(name) + pattern)
-    try:
-        matches = [pattern.fullmatch(entry) for entry in os.listdir(folder or ".")]
-    except OSError as error:
-        raise UserError(f"cannot look for checkpoints of {prefix}: {error.strerror}") from error
-    return sorted(int(match.group(1)) for match in matches if match)
-
-
 @contextlib.contextmanager
-def atomic_path(path):
-    """Give a temporary name beside `path`; when the block ends well, flush the file to disk and rename it to `path`."""
+def atomic_path(path: str) -> Iterator[str]:
+    """Give a temporary path next to `path`; when the block ends without an error, flush the file and rename it.
+
+    Args:
+        path: The file to write. A reader sees the old file or the complete new one, also after a crash.
+
+    Raises:
+        OSError: The file cannot be flushed or renamed.
+    """
     temporary = f"{path}.tmp{os.getpid()}"
     try:
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
-        _flush(os.path.dirname(path) or ".")  # the name, too, is on disk only then
+        _flush(os.path.dirname(path) or ".")  # without this a crash may lose the new name
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
 
 
+def _flush(path: str) -> None:
+    """Wait until a file or a folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
-def report_write_errors(path):
-    """Make a folder for `path`, and turn a failure to write there into a UserError."""
+def report_write_errors(path: str) -> Iterator[None]:
+    """Make the folder of `path`, and turn an OSError of the block into a UserError that names `path`."""
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         yield
@@ -44,15 +51,7 @@ def report_write_errors(path):
         ) from error
 
 
-def save_text(path, text):
-    """Write a text file, whole or not at all."""
+def save_text(path: str, text: str) -> None:
+    """Write a text file, completely or not at all."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _flush(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

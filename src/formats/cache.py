@@ -1,74 +1,83 @@
-"""Arrays that are slow to make from a large file, kept beside it in a .npz file."""
+"""Files that can be made again from others: stamps and hashes of the sources, cached arrays, the cache folder."""
 
+from __future__ import annotations
+
+import hashlib
 import logging
 import os
-import struct
-import zipfile
 from pathlib import Path
+from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
 from insightface_mx.formats.atomic import atomic_path
+from insightface_mx.formats.safe_pickle import DAMAGE
 
-SMALLEST = 1 << 18  # bytes: less is made again as quickly as it is read
+MIN_CACHED_BYTES = 1 << 18  # smaller arrays are made as quickly as they are read
 _VERSION = 1
-# What numpy and zipfile raise for damaged files.
-_DAMAGE = (
-    OSError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    SyntaxError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-)
+_BLOCK = 1 << 20  # bytes that are read at a time
 
 
-def cache_folder():
-    """Folder of the built files."""
+def cache_folder() -> Path:
+    """Return the user's folder for files that this package makes once and uses again.
+
+    Raises:
+        RuntimeError: There is no home folder.
+    """
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # the XDG specification has relative paths ignored
+    # the XDG specification ignores relative paths
     return (chosen if chosen.is_absolute() else Path("~/.cache").expanduser()) / "insightface-mx"
 
 
-def cached(path, sources, make):
-    """The dict of arrays that make() returns, from the file `path` where that holds them.
+def file_stamp(path: str) -> tuple[int, int]:
+    """Return a file's size in bytes and time of change in nanoseconds. Raises OSError if there is no such file."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
-    It is believed as long as the files `sources` have the sizes and times of change that they had when it was written,
-    and written anew otherwise. Where the folder cannot be written, a log line says so.
+
+def hash_file(digest: hashlib._Hash, path: str | os.PathLike[str]) -> hashlib._Hash:
+    """Add a file's content to a hash, and return the hash. Raises OSError if the file cannot be read."""
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            digest.update(block)
+    return digest
+
+
+def cached(path: str, sources: Sequence[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the arrays that make() returns, from the file `path` if it holds them.
+
+    Args:
+        path: A .npz file. It is used while the sources have the stamps that they had when it was written; otherwise it
+            is written again, if the arrays are large. If it cannot be written, a log line says so.
+        sources: Files that the arrays depend on.
+        make: Makes the arrays.
     """
-    stamp = _stamp(sources)
+    stamp = np.array([_VERSION, *(value for source in sources for value in file_stamp(source))])
     arrays = _load(path, stamp)
     if arrays is None:
         arrays = make()
-        if sum(array.nbytes for array in arrays.values()) >= SMALLEST:
+        if sum(array.nbytes for array in arrays.values()) >= MIN_CACHED_BYTES:
             _save(path, {**arrays, "stamp": stamp})
     return arrays
 
 
-def _stamp(sources):
-    states = [os.stat(source) for source in sources]
-    return np.array([_VERSION, *(number for state in states for number in (state.st_size, state.st_mtime_ns))])
-
-
-def _load(path, stamp):
+def _load(path: str, stamp: np.ndarray) -> dict[str, np.ndarray] | None:
+    """Read the arrays; None if there are none with this stamp."""
     if not os.path.exists(path):
         return None
     try:
-        with open(path, "rb") as file:  # np.load would leave it open where it fails
+        with open(path, "rb") as file:  # np.load does not close it when it fails
             content = np.load(file, allow_pickle=False)
             arrays = {name: content[name] for name in content.files}
-    except _DAMAGE as error:
-        logging.warning("%s is damaged (%s) and is made anew", path, error)
+    except DAMAGE as error:
+        logging.warning("%s is damaged (%s) and is made again", path, error)
         return None
-    return arrays if np.array_equal(arrays.pop("stamp", None), stamp) else None
+    return arrays if np.array_equal(arrays.pop("stamp", np.empty(0)), stamp) else None
 
 
-def _save(path, arrays):
+def _save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
     except OSError as error:
-        logging.info("%s cannot be kept (%s): the next start will take as long", path, error.strerror)
+        logging.info("%s cannot be stored (%s): the next start will take as long", path, error.strerror)

@@ -1,44 +1,109 @@
-"""Checkpoints in MXNet's own format: PREFIX-symbol.json and PREFIX-NNNN.params, written whole or not at all."""
+"""Checkpoints in MXNet's own format: PREFIX-symbol.json and PREFIX-NNNN.params, written completely or not at all.
 
+Only the functions that read and write MXNet's arrays and graphs load MXNet.
+"""
+
+from __future__ import annotations
+
+import argparse
 import errno
+import logging
 import os
+import re
+from typing import Any, Callable, Mapping
 
+from insightface_mx.base.compat import NDArray, Params, Symbol
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.atomic import atomic_path, find_numbers, report_write_errors, save_text
+from insightface_mx.cli.types import Size, image_size
+from insightface_mx.formats import manifest
+from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
 
 
-def params_path(prefix, epoch):
-    """Path of a checkpoint's parameters, PREFIX-NNNN.params."""
+def params_path(prefix: str, epoch: int) -> str:
+    """Return the path of a checkpoint's parameters, PREFIX-NNNN.params."""
     return f"{prefix}-{epoch:04d}.params"
 
 
-def symbol_path(prefix):
-    """Path of a checkpoint's graph, PREFIX-symbol.json."""
+def symbol_path(prefix: str) -> str:
+    """Return the path of a checkpoint's graph, PREFIX-symbol.json."""
     return f"{prefix}-symbol.json"
 
 
-def manifest_path(prefix, epoch):
-    """Path of the facts about a checkpoint, PREFIX-NNNN.json."""
+def manifest_path(prefix: str, epoch: int) -> str:
+    """Return the path of a checkpoint's manifest, PREFIX-NNNN.json."""
     return f"{prefix}-{epoch:04d}.json"
 
 
-def parse(text):
-    """Split 'PREFIX,EPOCH' into the prefix and the epoch's number; the prefix itself may hold commas."""
-    prefix, _, epoch = text.rpartition(",")
-    if not prefix or not epoch.isdigit():
+def parse_epochs(text: str) -> tuple[str, list[int]]:
+    """Split 'PREFIX,EPOCH', 'PREFIX,EPOCH|EPOCH|...' or 'PREFIX'; the prefix itself may hold commas.
+
+    Returns:
+        The prefix and the epochs; no epochs where the text names none.
+    """
+    match = re.fullmatch(r"(.+),(\d+(?:\|\d+)*)", text)
+    if not match:
+        return text, []
+    return match.group(1), [int(epoch) for epoch in match.group(2).split("|")]
+
+
+def parse(text: str) -> tuple[str, int]:
+    """Split 'PREFIX,EPOCH' into prefix and epoch. Raises UserError for other text."""
+    prefix, epochs_named = parse_epochs(text)
+    if len(epochs_named) != 1:
         raise UserError(f"'{text}' is not a checkpoint: write PREFIX,EPOCH, for example ../model/model,1")
-    return prefix, int(epoch)
+    return prefix, epochs_named[0]
 
 
-def epochs(prefix):
-    """Numbers of all checkpoints saved under a prefix, in rising order."""
-    return find_numbers(prefix, r"-(\d{4,})\.params")
+def epochs(prefix: str) -> list[int]:
+    """Return the epochs of all checkpoints saved under a prefix, in rising order."""
+    return find_ids(prefix, r"-(\d{4,})\.params")
 
 
-def save(prefix, epoch, symbol, arg_params, aux_params):
+def find_ids(prefix: str, pattern: str) -> list[int]:
+    """Return the numbers in the names of files under a prefix, in rising order.
+
+    Args:
+        prefix: Path that the files' paths begin with.
+        pattern: Regular expression of the rest of the name; its one group is the number.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    folder, name = os.path.split(prefix)
+    expression = re.compile(re.escape(name) + pattern)
+    try:
+        matches = [expression.fullmatch(entry) for entry in os.listdir(folder or ".")]
+    except OSError as error:
+        raise UserError(f"cannot look for checkpoints of {prefix}: {error.strerror}") from error
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def saved_image_size(prefix: str, epoch: int) -> Size | None:
+    """Return the image size in pixels that a checkpoint's network was trained with, from its manifest.
+
+    Returns:
+        Height and width; None if there is no manifest, it does not hold a size, or it is damaged (with a warning).
+    """
+    path = manifest_path(prefix, epoch)
+    if not os.path.isfile(path):
+        return None
+    try:
+        options = manifest.read(path, check_files=False).get("options")
+    except manifest.Damaged as error:
+        logging.warning("the image size is not taken from a damaged manifest: %s", error)
+        return None
+    text = options.get("image_size") if isinstance(options, dict) else None
+    try:
+        return image_size(text) if isinstance(text, str) else None
+    except argparse.ArgumentTypeError:
+        return None
+
+
+def save(prefix: str, epoch: int, symbol: Symbol, arg_params: Params, aux_params: Params) -> None:
     """Write a checkpoint; a reader sees the old files or the new ones, never half of one.
 
-    Raises UserError, with the earlier files untouched, when the folder cannot be written.
+    Raises:
+        UserError: The folder cannot be written; the earlier files are untouched.
     """
     params = {f"arg:{name}": array for name, array in arg_params.items()}
     params.update((f"aux:{name}", array) for name, array in aux_params.items())
@@ -48,8 +113,8 @@ def save(prefix, epoch, symbol, arg_params, aux_params):
         save_arrays(path, params)
 
 
-def save_arrays(path, arrays):
-    """Write a dict name -> NDArray in MXNet's format, whole or not at all."""
+def save_arrays(path: str, arrays: Params) -> None:
+    """Write arrays in MXNet's format, completely or not at all. Raises OSError if the file cannot be written."""
     from insightface_mx.base.compat import mx
 
     with atomic_path(path) as temporary:
@@ -60,41 +125,48 @@ def save_arrays(path, arrays):
             raise OSError(errno.EIO, _reason(error)) from error
 
 
-def load(prefix, epoch):
-    """Read a checkpoint: the symbol and two dicts name -> NDArray, arguments and auxiliary states.
+def load(prefix: str, epoch: int) -> tuple[Symbol, Params, Params]:
+    """Read a checkpoint.
 
-    Raises UserError for a missing, truncated or foreign file.
+    Returns:
+        The graph, its arguments and its auxiliary states.
+
+    Raises:
+        UserError: A file is missing, truncated or not a checkpoint's.
     """
-    for path in (symbol_path(prefix), params_path(prefix, epoch)):
-        if not os.path.isfile(path):
-            raise UserError(f"checkpoint file {path} does not exist; {_what_exists(prefix)}")
-    symbol = load_symbol(symbol_path(prefix))
-    arrays = load_arrays(params_path(prefix, epoch))
+    path = params_path(prefix, epoch)
+    for file in (symbol_path(prefix), path):
+        if not os.path.isfile(file):
+            found = ", ".join(map(str, epochs(prefix))) if os.path.isdir(os.path.dirname(prefix) or ".") else ""
+            exists = f"epochs found under this prefix: {found}" if found else "none found under this prefix"
+            raise UserError(f"checkpoint file {file} does not exist; {exists}")
+    symbol, arrays = load_symbol(symbol_path(prefix)), load_arrays(path)
     if not isinstance(arrays, dict) or not all(name.startswith(("arg:", "aux:")) for name in arrays):
-        raise UserError(f"{params_path(prefix, epoch)} holds no named parameters: it is not an MXNet checkpoint")
-    return symbol, named(arrays, "arg:"), named(arrays, "aux:")
+        raise UserError(f"{path} holds no named parameters: it is not an MXNet checkpoint")
+    return symbol, without_prefix(arrays, "arg:"), without_prefix(arrays, "aux:")
 
 
-def load_arrays(path):
+def load_arrays(path: str) -> Params:
     """Read what `save_arrays` wrote. Raises UserError for a truncated or foreign file."""
     from insightface_mx.base.compat import mx
 
     return _read(mx.nd.load, path)
 
 
-def load_symbol(path):
+def load_symbol(path: str) -> Symbol:
     """Read a graph in MXNet's JSON format. Raises UserError for a damaged or foreign file."""
     from insightface_mx.base.compat import mx
 
     return _read(mx.sym.load, path)
 
 
-def named(arrays, start):
-    """The entries of a dict whose names begin with `start`, without it."""
-    return {name[len(start) :]: array for name, array in arrays.items() if name.startswith(start)}
+def without_prefix(arrays: Mapping[str, NDArray], prefix: str) -> Params:
+    """Return the arrays whose names begin with `prefix`, under the rest of their names."""
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _read(reader, path):
+def _read(reader: Callable[[str], Any], path: str) -> Any:
+    """Read a file by a function of MXNet. Raises UserError in place of MXNet's errors."""
     from insightface_mx.base.compat import mx
 
     try:
@@ -103,15 +175,7 @@ def _read(reader, path):
         raise UserError(f"cannot read {path}: not an MXNet file, or damaged ({_reason(error)})") from error
 
 
-def _reason(error):
-    """The part of an error that tells something: MXNet puts it last, behind the lines of a C++ trace."""
-    if isinstance(error, OSError):
-        return error.strerror
+def _reason(error: Exception) -> str:
+    """Return the last line of an error's text: MXNet puts the reason there, after the lines of a C++ trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].replace("MXNetError: ", "") if lines else "no reason given"
-
-
-def _what_exists(prefix):
-    folder = os.path.dirname(prefix) or "."
-    found = epochs(prefix) if os.path.isdir(folder) else []
-    return f"epochs found under this prefix: {', '.join(map(str, found))}" if found else "none found under this prefix"

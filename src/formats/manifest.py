@@ -1,71 +1,83 @@
-"""Manifests: small JSON files that say what was saved, and by their hashes whether it is still that."""
+"""Manifests: small JSON files that describe other files and whose hashes tell whether these are still complete."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
 import platform
+import sys
+from typing import Any, Mapping, Sequence
 
 import cv2
 import numpy as np
 
 from insightface_mx.base import __version__
 from insightface_mx.formats.atomic import save_text
-
-_CHUNK = 1 << 20  # bytes
+from insightface_mx.formats.cache import hash_file
 
 
 class Damaged(Exception):
-    """A manifest, or a file that it names, is not what was saved; the message says which and how."""
+    """A manifest, or a file that it names, is not what was saved; the message says which one and how it differs."""
 
 
-def write(path, files, facts):
-    """Write a manifest, whole or not at all, once everything that it describes is on disk.
+def write(path: str, files: Sequence[str], metadata: Mapping[str, Any]) -> None:
+    """Write a manifest, completely or not at all.
 
-    files: paths in the manifest's folder, described by size (bytes) and SHA-256. facts: a dict of what else to
-    remember, in JSON's types.
+    Args:
+        path: The manifest.
+        files: Files in the manifest's folder, already on disk. It stores their size in bytes and their SHA-256.
+        metadata: What else to store, in JSON's types.
     """
-    content = {**facts, "versions": versions(), "files": {os.path.basename(file): _describe(file) for file in files}}
-    save_text(path, json.dumps({**content, "sha256": _hash_of(content)}, indent=1) + "\n")
+    described = {os.path.basename(file): _describe(file) for file in files}
+    content = {**metadata, "versions": versions(), "files": described}
+    save_text(path, json.dumps({**content, "sha256": _content_hash(content)}, indent=1) + "\n")
 
 
-def read(path):
-    """The content of a manifest. Raises Damaged unless it and all files that it names are what was saved."""
+def read(path: str, check_files: bool = True) -> dict[str, Any]:
+    """Read a manifest.
+
+    Args:
+        path: The manifest.
+        check_files: Also compare the files that it names with what was saved. This reads them.
+
+    Returns:
+        The metadata, with the entries `versions` and `files`.
+
+    Raises:
+        Damaged: The manifest, or a file that it names, is not what was saved.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except (OSError, ValueError) as error:
         raise Damaged(f"{path}: {error}") from error
-    if not isinstance(content, dict) or content.pop("sha256", None) != _hash_of(content):
+    if not isinstance(content, dict) or content.pop("sha256", None) != _content_hash(content):
         raise Damaged(f"{path}: changed since it was saved")
-    for name, expected in content["files"].items():
-        file = os.path.join(os.path.dirname(path), name)
-        if not os.path.isfile(file):
-            raise Damaged(f"{file}: missing")
-        if _describe(file) != expected:
-            raise Damaged(f"{file}: not what was saved ({os.path.getsize(file)} bytes, then {expected['bytes']})")
+    for name, saved in content["files"].items() if check_files else ():
+        other = os.path.join(os.path.dirname(path), name)
+        if not os.path.isfile(other):
+            raise Damaged(f"{other}: missing")
+        if _describe(other) != saved:
+            raise Damaged(f"{other}: not what was saved ({os.path.getsize(other)} bytes, then {saved['bytes']})")
     return content
 
 
-def versions():
-    """Versions of what a run's numbers depend on, by name."""
-    from insightface_mx.base.compat import mx
-
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on; of MXNet only if it has been loaded."""
+    loaded = {"mxnet": sys.modules["mxnet"].__version__} if "mxnet" in sys.modules else {}
     return {
         "insightface-mx": __version__,
-        "mxnet": mx.__version__,
+        **loaded,
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "python": platform.python_version(),
     }
 
 
-def _describe(path):
-    sha256 = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(_CHUNK), b""):
-            sha256.update(chunk)
-    return {"bytes": os.path.getsize(path), "sha256": sha256.hexdigest()}
+def _describe(path: str) -> dict[str, Any]:
+    return {"bytes": os.path.getsize(path), "sha256": hash_file(hashlib.sha256(), path).hexdigest()}
 
 
-def _hash_of(content):
+def _content_hash(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

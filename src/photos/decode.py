@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
-import struct
 from typing import Callable
 
 import cv2
@@ -18,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
+from insightface_mx.formats.safe_pickle import DAMAGE
 
 if importlib.util.find_spec("simplejpeg"):
     import simplejpeg
@@ -39,8 +39,6 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation 
     8: lambda image: np.rot90(image),
 }
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif")
-# Pillow's plug-ins raise all of these for damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, NotImplementedError, struct.error)
 
 
 def decode_face(encoded: bytes, image_size: Size, memory: np.ndarray | None = None) -> np.ndarray | None:
@@ -110,7 +108,7 @@ def decode_photo(content: bytes, name: str) -> np.ndarray:
         return pixels
     except Image.DecompressionBombError as error:
         raise UserError(f"{name} is too large: {error}") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UserError(f"{name} is a damaged image or one cut short: get it again") from error
 
 
@@ -195,7 +193,7 @@ def _orientation(content: bytes, image: Image.Image) -> int:
         return 1  # Pillow would decode the whole image to find out
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except _DAMAGE:
+    except DAMAGE:
         return 1
 
 

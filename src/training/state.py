@@ -98,7 +98,7 @@ def _files(prefix):
 
 
 def _numbers(prefix):
-    return atomic.find_numbers(prefix, r"-state-(\d+)\.json") if os.path.isdir(os.path.dirname(prefix) or ".") else []
+    return checkpoint.find_ids(prefix, r"-state-(\d+)\.json") if os.path.isdir(os.path.dirname(prefix) or ".") else []
 
 
 def _arrays_path(prefix, number):

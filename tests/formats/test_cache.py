@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from insightface_mx.formats import cache as table_cache
+from insightface_mx.formats import cache
 from insightface_mx.formats.cache import cached
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import identity_ranges
@@ -19,7 +19,7 @@ def source(tmp_path):
 
 
 class Maker:
-    def __init__(self, size=table_cache.SMALLEST):
+    def __init__(self, size=cache.MIN_CACHED_BYTES):
         self.calls, self.size = 0, size
 
     def __call__(self):
@@ -51,7 +51,7 @@ def test_small_tables_are_not_kept(tmp_path, source):
     assert os.listdir(tmp_path) == ["source"]
 
 
-def test_a_damaged_file_is_made_anew(tmp_path, source, caplog):
+def test_a_damaged_file_is_made_again(tmp_path, source, caplog):
     make, path = Maker(), tmp_path / "table.npz"
     cached(str(path), [source], make)
     whole = path.read_bytes()
@@ -80,11 +80,11 @@ def test_a_folder_that_cannot_be_written(tmp_path, source, caplog):
     make = Maker()
     cached(str(tmp_path / "none" / "table.npz"), [source], make)
     assert make.calls == 1
-    assert caplog.text.count("cannot be kept") == 1
+    assert caplog.text.count("cannot be stored") == 1
 
 
 def test_a_sets_tables_are_used_and_follow_it(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(table_cache, "SMALLEST", 0)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 0)
     for name in ("train.rec", "train.idx"):
         (tmp_path / name).write_bytes((data_dir / name).read_bytes())
     expected = [[1, 7], [7, 13], [13, 19], [19, 25]]
