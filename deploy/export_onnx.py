@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import Sequence
 
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli import types
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say, start_logging
@@ -30,13 +30,14 @@ def run(args: argparse.Namespace) -> None:
     if not (args.output or args.torch):
         raise UserError("give a file to write: --output FILE.onnx or --torch FILE.pth")
     start_logging(to_stderr=True)
+    if args.torch:
+        require("torch", "torch")
+    if args.output:
+        require("onnx", "onnx", "onnxruntime")
     from insightface_mx.conversion import export, iresnet
-    from insightface_mx.conversion.file import require_onnx
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
-    if args.output:
-        require_onnx()
     network = export.load_network(args.model, args.image_size, args.head)
     images = make_images(args.image_size, args.images)
     if args.output:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import Sequence
 
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say, start_logging
 
@@ -29,6 +29,10 @@ EPOCH = 0
 def run(args: argparse.Namespace) -> None:
     """Import the network, write the checkpoint, and print what the network is."""
     _check_options(args)
+    if args.torch:
+        require("torch", "torch")
+    else:
+        require("onnx", "onnx", "onnxruntime")
     start_logging(to_stderr=True)
     from insightface_mx.conversion import importer
     from insightface_mx.formats import checkpoint

@@ -38,15 +38,16 @@ def run(args: argparse.Namespace) -> None:
     import shutil
     import tempfile
 
+    from insightface_mx.conversion.quantize import quantize, require_nncf
+
+    require_nncf()  # before the long work
     from insightface_mx.conversion import export
     from insightface_mx.conversion.proof import make_images
-    from insightface_mx.conversion.quantize import quantize, require_nncf
     from insightface_mx.embedding import backends
     from insightface_mx.eval.pairs import load_bin
     from insightface_mx.formats.atomic import atomic_path, report_write_errors
     from insightface_mx.photos.sources import aligned_images
 
-    require_nncf()  # before the long work
     output, size = args.output, args.image_size
     pairs = load_bin(args.pairs, size)
     images = aligned_images(args.calibration, size, CALIBRATION_IMAGES)

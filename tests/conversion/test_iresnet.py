@@ -1,0 +1,92 @@
+"""State dicts of arcface_torch's iresnet: they become checkpoints and come back."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from harness import error_of, run
+from iresnet_files import state_dict, write_iresnet
+from onnx_networks import load_params, random_params
+
+from insightface_mx.base.errors import UserError
+from insightface_mx.conversion import iresnet
+from insightface_mx.deploy import export_onnx, import_onnx
+from insightface_mx.symbols import get_symbol
+from insightface_mx.training.fine_tuning import load_pretrained
+
+TORCH = importlib.util.find_spec("torch")
+
+
+def test_an_iresnet_is_an_r18_from_its_onnx_file_and_from_its_state_dict(tmp_path, capsys):
+    state, path = state_dict(), str(tmp_path / "backbone.onnx")
+    write_iresnet(state, path)
+    run(import_onnx, path, "--output", tmp_path / "r18")
+    assert "is r18 version_input 1 version_unit 3 version_se 0 version_act prelu" in capsys.readouterr().out
+    found = load_params(tmp_path / "r18")
+    name, symbol, params = iresnet.from_state(state)
+    assert name == "r18"
+    assert set(found) == set(params)
+    for key, value in params.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-7, err_msg=key)
+    np.testing.assert_allclose(params["conv0_weight"], state["conv1.weight"] * 128 / 127.5, rtol=1e-6)
+    inputs = ("data", "softmax_label")
+    load_pretrained(
+        f"{tmp_path}/r18,0", symbol, (1, 3, 112, 112), inputs
+    )  # raises where training could not go on from it
+
+
+def test_a_state_dict_comes_back_as_it_went():
+    state = state_dict()
+    state["features.weight"] = np.linspace(-2, 2, 32).astype(np.float32)
+    _, symbol, params = iresnet.from_state(dict(state))
+    back = iresnet.to_state(symbol, params)
+    assert set(back) == set(state)
+    dense = [f"{name}.{key}" for name, key in (("fc", "weight"), ("fc", "bias"), ("features", "running_mean"))]
+    for key in set(state) - {*dense, "features.weight"} - {key for key in state if key.endswith("tracked")}:
+        np.testing.assert_allclose(back[key], state[key], rtol=1e-6, atol=1e-8, err_msg=key)
+    for key in dense:  # they have taken the last norm's factor in
+        factor = state["features.weight"].reshape(-1, *[1] * (state[key].ndim - 1))
+        np.testing.assert_allclose(back[key], state[key] * factor, rtol=1e-5)
+    assert np.all(back["features.weight"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fc.bias": None}, "has no fc.bias: it is not arcface_torch's iresnet18"),
+        ({"extra.weight": np.zeros(1)}, "has extra.weight, which arcface_torch's iresnet18 does not have"),
+        ({"layer4.2.bn1.weight": np.zeros(1)}, r"has \(2, 2, 2, 3\) units in its four stages"),
+    ],
+)
+def test_another_state_dict_is_refused(change, message):
+    state = {key: value for key, value in {**state_dict(), **change}.items() if value is not None}
+    with pytest.raises(UserError, match=message):
+        iresnet.from_state(state)
+
+
+def test_only_an_iresnet_becomes_a_state_dict():
+    symbol = get_symbol("r18", 32, version_unit=2)
+    with pytest.raises(UserError, match="only r18, r34, r50 and r100"):
+        iresnet.to_state(symbol, random_params(symbol, (1, 3, 112, 112)))
+
+
+@pytest.mark.skipif(TORCH is not None, reason="PyTorch is installed")
+def test_without_pytorch_the_command_says_what_to_install(tmp_path, capsys):
+    error = error_of(capsys, import_onnx, "--torch", "backbone.pth", "--output", tmp_path / "r18")
+    assert "pip install 'insightface-mx[torch]'" in error
+
+
+@pytest.mark.skipif(TORCH is None, reason="needs PyTorch, an extra")
+def test_pytorch_reads_and_writes_the_same(tmp_path, capsys):
+    import torch
+
+    state = {key: torch.from_numpy(np.asarray(value)) for key, value in state_dict().items()}
+    torch.save(state, tmp_path / "backbone.pth")
+    run(import_onnx, "--torch", tmp_path / "backbone.pth", "--output", tmp_path / "r18")
+    run(export_onnx, "--model", f"{tmp_path}/r18,0", "--torch", tmp_path / "back.pth")
+    assert capsys.readouterr().out.count("largest relative difference") == 2
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert all(torch.allclose(back[key], state[key], rtol=1e-5) for key in state if not key.endswith("tracked"))
+    (tmp_path / "bad.pth").write_bytes(b"no state dict")
+    with pytest.raises(UserError, match=r"bad\.pth is no state dict, or damaged"):
+        iresnet.load(str(tmp_path / "bad.pth"))
