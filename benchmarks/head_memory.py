@@ -1,10 +1,12 @@
-"""Memory and time of the training head: the graph that is trained against the one-hot graph that is saved.
+"""Compare memory and time of the classifier and loss: the graph that is trained and the one-hot graph that is saved.
 
 python benchmarks/head_memory.py
 
-Memory is what MXNet plans between the head's operators, beside the class weights and their gradient. Times are medians
-of steps (forward and backward) taken in turn.
+Memory is what MXNet plans between the operators; the class weights and their gradient come on top. Times are medians of
+steps (forward and backward) that take turns.
 """
+
+from __future__ import annotations
 
 import argparse
 import statistics
@@ -12,16 +14,17 @@ import sys
 import time
 
 from insightface_mx import losses
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.cli.fields import add_options, read_options
+from insightface_mx.engine.module_state import Executor
 from insightface_mx.options import LossOptions
 from insightface_mx.training.memory_report import planned_bytes
 
 COLUMNS = "{:>8} {:>10} {:>26} {:>8} {:>8} {:>9}\n"
 
 
-def no_margin(embedding, num_classes, loss, emb_size):
-    """Softmax of the scaled cosines: what no margin can be cheaper than."""
+def no_margin(embedding: Symbol, num_classes: int, loss: LossOptions, emb_size: int) -> Symbol:
+    """Return the softmax of the scaled cosines, without a margin: a margin can only add to its cost."""
     weight = mx.sym.L2Normalization(mx.sym.Variable("fc7_weight", shape=(num_classes, emb_size)))
     cosines = mx.sym.FullyConnected(
         mx.sym.L2Normalization(embedding) * loss.margin_s, weight, no_bias=True, num_hidden=num_classes
@@ -32,8 +35,8 @@ def no_margin(embedding, num_classes, loss, emb_size):
 HEADS = {"no margin": no_margin, "trained": losses.training_symbol, "saved, one-hot": losses.checkpoint_symbol}
 
 
-def bind(num_classes, batch, loss, emb_size):
-    """An executor for each of HEADS, all on the same weights, embeddings and gradients."""
+def bind(num_classes: int, batch: int, loss: LossOptions, emb_size: int) -> dict[str, Executor]:
+    """Return an executor for each of HEADS; all share the weights, embeddings and gradients."""
     context = mx.cpu()
     shapes = {"x": (batch, emb_size), "fc7_weight": (num_classes, emb_size)}
     arrays = {name: mx.nd.random.normal(shape=shape) for name, shape in shapes.items()}
@@ -41,16 +44,13 @@ def bind(num_classes, batch, loss, emb_size):
     arrays["softmax_label"] = mx.nd.random.randint(0, num_classes, (batch,)).astype("float32")
     arrays[losses.BETA] = mx.nd.full((1,), loss.beta_min)
     symbols = {name: head(mx.sym.Variable("x"), num_classes, loss, emb_size) for name, head in HEADS.items()}
-    return {name: symbol.bind(context, _used(symbol, arrays), gradients) for name, symbol in symbols.items()}
+    used = {name: {key: arrays[key] for key in symbol.list_arguments()} for name, symbol in symbols.items()}
+    return {name: symbol.bind(context, used[name], gradients) for name, symbol in symbols.items()}
 
 
-def _used(symbol, arrays):
-    return {name: arrays[name] for name in symbol.list_arguments()}
-
-
-def step_seconds(executors, steps):
-    """Median seconds of a step of each executor."""
-    seconds = {name: [] for name in executors}
+def step_seconds(executors: dict[str, Executor], steps: int) -> dict[str, float]:
+    """Return the median seconds of a step of each executor."""
+    seconds: dict[str, list[float]] = {name: [] for name in executors}
     for _ in range(steps + 1):
         for name, executor in executors.items():
             start = time.perf_counter()
@@ -61,7 +61,8 @@ def step_seconds(executors, steps):
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first one warms up
 
 
-def main():
+def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--emb-size", type=int, default=512, help="length of the embedding")
     parser.add_argument("--batch", type=int, default=64, help="samples")

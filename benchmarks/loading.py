@@ -1,16 +1,20 @@
-"""Images a second that FaceImageIter gives, beside bare JPEG decoding, MXNet's iterator and the original's way.
+"""Compare the images a second of FaceImageIter, bare JPEG decoding, MXNet's iterator and the original's operations.
 
     python benchmarks/loading.py
 
-All are measured in turn, several rounds in one run, on 112x112 JPEGs of quality 95; the median of the rounds counts. A
-core's second is one of processor time, of all threads together, which other programs on the machine disturb little.
+All take turns in several rounds, on 112x112 JPEGs of quality 95; the median of the rounds counts. A core's second is a
+second of CPU time of all threads together, which other programs on the machine disturb little.
 """
+
+from __future__ import annotations
 
 import argparse
 import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -26,8 +30,8 @@ BARE = ("bare decoding, OpenCV", "bare decoding, simplejpeg")
 ORIGINAL = "the original's NDArrays"
 
 
-def made_up_faces(count):
-    """JPEGs of smooth noise, about as large as those of faces (4 to 5 kB)."""
+def random_jpegs(count: int) -> list[bytes]:
+    """Return JPEGs of smooth noise, about as large as those of faces (4 to 5 kB)."""
     draw = np.random.RandomState(0)
     encoded = []
     for _ in range(count):
@@ -37,8 +41,8 @@ def made_up_faces(count):
     return encoded
 
 
-def write_plain_list(folder, encoded):
-    """A .rec file as im2rec writes it, the only kind that ImageRecordIter can read; its path."""
+def write_plain_list(folder: str, encoded: list[bytes]) -> str:
+    """Write a .rec file as im2rec does, the only kind that ImageRecordIter can read; return its path."""
     path = os.path.join(folder, "plain.rec")
     records = mx.recordio.MXIndexedRecordIO(os.path.join(folder, "plain.idx"), path, "w")
     for number, image in enumerate(encoded):
@@ -47,23 +51,26 @@ def write_plain_list(folder, encoded):
     return path
 
 
-def decode_with_opencv(encoded):
+def decode_with_opencv(encoded: list[bytes]) -> None:
+    """Decode images to BGR."""
     for image in encoded:
         cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
 
 
-def decode_with_simplejpeg(encoded):
+def decode_with_simplejpeg(encoded: list[bytes]) -> None:
+    """Decode JPEGs to RGB."""
     for image in encoded:
         simplejpeg.decode_jpeg(image)
 
 
-def decode_in_threads(encoded):
+def decode_in_threads(encoded: list[bytes]) -> None:
+    """Decode images to BGR in two threads."""
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(decode_with_opencv, (encoded[::2], encoded[1::2])))
 
 
-def per_sample_arrays(path, count):
-    """What the original does for every image: decode, flip, cast, transpose and copy, each as an NDArray operation."""
+def per_sample_arrays(path: str, count: int) -> None:
+    """Decode, flip, cast, transpose and copy every image by NDArray operations, as the original does."""
     records, draw = RecordFile(path), np.random.RandomState(0)
     for start in range(0, count - BATCH + 1, BATCH):
         batch = mx.nd.empty((BATCH, 3, SIZE, SIZE))
@@ -75,19 +82,19 @@ def per_sample_arrays(path, count):
         batch.wait_to_read()
 
 
-def consume(data):
-    """One epoch of a DataIter."""
+def consume(data: mx.io.DataIter) -> None:
+    """Go through one epoch of a DataIter."""
     data.reset()
     for batch in data:
         batch.data[0].wait_to_read()
 
 
-def subjects(folder, count, threads):
-    """Name -> function that goes through `count` images (less a partial batch)."""
-    encoded = made_up_faces(count)
+def subjects(folder: str, count: int, threads: list[int]) -> dict[str, Callable[[], None]]:
+    """Return functions that go through `count` images, without the last partial batch."""
+    encoded = random_jpegs(count)
     write_training_set(folder, [encoded[i::100] for i in range(100)], (SIZE, SIZE))
     path, plain = os.path.join(folder, "train.rec"), write_plain_list(folder, encoded)
-    found = {
+    found: dict[str, Callable[[], None]] = {
         BARE[0]: lambda: decode_with_opencv(encoded),
         BARE[1]: lambda: decode_with_simplejpeg(encoded),
         "bare decoding, OpenCV, 2 threads": lambda: decode_in_threads(encoded),
@@ -102,14 +109,15 @@ def subjects(folder, count, threads):
             path_imgrec=plain, data_shape=(3, SIZE, SIZE), batch_size=BATCH, preprocess_threads=workers,
             shuffle=True, rand_mirror=True, verbose=False,
         )  # fmt: skip
-        found[f"FaceImageIter, mirror, {workers}"] = lambda data=plainly: consume(data)
-        found[f"FaceImageIter, mirror, color 1, cutoff, {workers}"] = lambda data=all_on: consume(data)
-        found[f"FaceImageIter, mirror, color 2, cutoff, {workers}"] = lambda data=artefacts: consume(data)
-        found[f"ImageRecordIter, mirror, {workers}"] = lambda data=records: consume(data)
+        found[f"FaceImageIter, mirror, {workers}"] = partial(consume, plainly)
+        found[f"FaceImageIter, mirror, color 1, cutoff, {workers}"] = partial(consume, all_on)
+        found[f"FaceImageIter, mirror, color 2, cutoff, {workers}"] = partial(consume, artefacts)
+        found[f"ImageRecordIter, mirror, {workers}"] = partial(consume, records)
     return found
 
 
-def main():
+def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2560, help="images a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default: %(default)s)")
@@ -121,7 +129,7 @@ def main():
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         found = subjects(folder, args.images, args.threads)
-        seconds = {name: [] for name in found}
+        seconds: dict[str, list[np.ndarray]] = {name: [] for name in found}
         for _ in range(args.rounds):
             for name, run in found.items():
                 start = np.array([time.perf_counter(), time.process_time()])

@@ -1,22 +1,27 @@
-"""PyTorch networks equal to the Modules that they are timed against: r18 to r100 and y1 with head E, and ArcFace.
+"""PyTorch networks that are equal to the MXNet networks r18 to r100 and y1 with output E and ArcFace, to compare times.
 
 Parameters are in the order of the MXNet symbol's, so that they can be copied one by one.
 """
 
-import math
+from __future__ import annotations
 
+import math
+from typing import Callable
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from insightface_mx.base.compat import Params
 from insightface_mx.symbols.fmobilefacenet import BLOCKS
 from insightface_mx.symbols.fresnet import BASIC_FILTERS, UNITS
 
 
 class IRUnit(nn.Module):
-    """fresnet's residual unit v3: bn-conv-bn-act-conv-bn beside the shortcut."""
+    """The residual unit v3 of fresnet.py: bn-conv-bn-act-conv-bn next to the shortcut."""
 
-    def __init__(self, channels, filters, stride):
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             nn.BatchNorm2d(channels, 2e-5),
@@ -29,14 +34,15 @@ class IRUnit(nn.Module):
         projection = [nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters, 2e-5)]
         self.shortcut = nn.Sequential(*(projection if stride > 1 else []))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the unit's output."""
         return self.branch(x) + self.shortcut(x)
 
 
 class Bottleneck(nn.Module):
-    """MobileFaceNet's: widen, convolve each channel by itself, narrow; residual where `add`."""
+    """The unit of MobileFaceNet: widen, depthwise convolution, narrow; with a shortcut if `add`."""
 
-    def __init__(self, channels, inner, filters, stride, add):
+    def __init__(self, channels: int, inner: int, filters: int, stride: int, add: bool) -> None:
         super().__init__()
         self.add = add
         self.branch = nn.Sequential(
@@ -47,14 +53,15 @@ class Bottleneck(nn.Module):
             *_linear(inner, filters, 1),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the unit's output."""
         return self.branch(x) + x if self.add else self.branch(x)
 
 
 class Training(nn.Module):
-    """A network of 0..255 images, its class weights, and the mean ArcFace loss (m = 0.5, s = 64) of a batch."""
+    """A network for images of 0..255, its class weights, and the mean ArcFace loss (m = 0.5, s = 64) of a batch."""
 
-    def __init__(self, network, classes, emb_size=512):
+    def __init__(self, network: str, classes: int, emb_size: int = 512) -> None:
         super().__init__()
         body = _mobilefacenet() if network == "y1" else _resnet(int(network[1:]))
         self.embedding = nn.Sequential(
@@ -67,10 +74,12 @@ class Training(nn.Module):
         )
         self.weight = nn.Parameter(torch.randn(classes, emb_size) * 0.01)
 
-    def embed(self, images):
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings (n, emb_size)."""
         return self.embedding((images - 127.5) * 0.0078125)
 
-    def forward(self, images, labels):
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss."""
         cosines = functional.linear(functional.normalize(self.embed(images)), functional.normalize(self.weight))
         cos_t = cosines.gather(1, labels[:, None])
         cos_of_sum = cos_t * math.cos(0.5) - (1 - cos_t * cos_t).clamp(min=1e-12).sqrt() * math.sin(0.5)
@@ -78,10 +87,21 @@ class Training(nn.Module):
         return functional.cross_entropy(64 * cosines.scatter(1, labels[:, None], target), labels)
 
 
-def training_step(network, classes, images, labels, arg_params, threads):
-    """A Training with the parameters of a Module (dict name -> NDArray, in the symbol's order), and its step with SGD.
+def training_step(
+    network: str, classes: int, images: np.ndarray, labels: np.ndarray, arg_params: Params, threads: int
+) -> tuple[Training, Callable[[], None]]:
+    """Return a Training, and a function that makes one step of it with SGD.
 
-    ValueError where their shapes are not those of the Training.
+    Args:
+        network: Letter and depth.
+        classes: Number of classes.
+        images: The batch (n, 3, height, width), of 0..255.
+        labels: Its classes (n,).
+        arg_params: Parameters of the MXNet Module, in the symbol's order.
+        threads: CPU threads for PyTorch.
+
+    Raises:
+        ValueError: The parameters have other shapes than those of the Training.
     """
     torch.set_num_threads(threads)
     model = Training(network, classes)
@@ -93,18 +113,18 @@ def training_step(network, classes, images, labels, arg_params, threads):
         for target, source in zip(targets, sources):
             target.copy_(source)
     optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
-    images, labels = torch.from_numpy(images), torch.from_numpy(labels)
+    data, classes_of = torch.from_numpy(images), torch.from_numpy(labels)
 
-    def step():
+    def step() -> None:
         optimizer.zero_grad()
-        model(images, labels).backward()
+        model(data, classes_of).backward()
         optimizer.step()
 
     return model, step
 
 
-def embeddings(model, images):
-    """Embeddings of a Training in inference, numpy to numpy."""
+def embeddings(model: Training, images: np.ndarray) -> np.ndarray:
+    """Return the embeddings of images in inference."""
     model.eval()
     with torch.no_grad():
         found = model.embed(torch.from_numpy(images)).numpy()
@@ -112,14 +132,17 @@ def embeddings(model, images):
     return found
 
 
-def _linear(channels, filters, kernel, stride=1, groups=1):
-    """Convolution and batch norm, whose eps is MXNet's default here."""
+def _linear(
+    channels: int, filters: int, kernel: int, stride: int = 1, groups: int = 1
+) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """Return a convolution and a batch norm with MXNet's default eps."""
     convolution = nn.Conv2d(channels, filters, kernel, stride, kernel // 2, groups=groups, bias=False)
     return convolution, nn.BatchNorm2d(filters, 1e-3)
 
 
-def _resnet(depth):
-    channels, layers = 64, [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64, 2e-5), nn.PReLU(64)]
+def _resnet(depth: int) -> list[nn.Module]:
+    channels = 64
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64, 2e-5), nn.PReLU(64)]
     for units, filters in zip(UNITS[depth], BASIC_FILTERS):
         for unit in range(units):
             layers.append(IRUnit(channels, filters, 1 if unit else 2))
@@ -127,8 +150,8 @@ def _resnet(depth):
     return layers
 
 
-def _mobilefacenet():
-    layers = [*_linear(3, 64, 3, 2), nn.PReLU(64), *_linear(64, 64, 3, 1, 64), nn.PReLU(64)]
+def _mobilefacenet() -> list[nn.Module]:
+    layers: list[nn.Module] = [*_linear(3, 64, 3, 2), nn.PReLU(64), *_linear(64, 64, 3, 1, 64), nn.PReLU(64)]
     channels = 64
     stages = zip(BLOCKS[1][1:], (128, 256, 512), (64, 128, 128), (128, 256, 256))
     for blocks, inner_down, filters, inner in stages:

@@ -1,28 +1,31 @@
-"""A training step on a CPU: the fast graph against the plain one, and against PyTorch where that is installed.
+"""Compare a training step on a CPU with the rewritten graph, the original graph, and PyTorch where it is installed.
 
     python benchmarks/training_step.py --networks y1 r18 r50 r100 --batch 16
 
-A step is forward and backward, ArcFace included, and SGD with momentum. All start from the same parameters; that the
-networks are equal shows in their embeddings, which are compared first.
+A step is the forward and backward pass, with ArcFace, and SGD with momentum. All start from the same parameters. Their
+embeddings are compared first, to prove that the networks are equal.
 """
+
+from __future__ import annotations
 
 import argparse
 import importlib.util
+from types import ModuleType
 
 import numpy as np
-from interleaved import measure, print_headings, print_machine, print_rows
+from interleaved import Subjects, measure, print_headings, print_machine, print_rows
 from modules import images, prepare, step_of, training_module
 
 from insightface_mx.base.compat import cpu_count
 
 
-def subjects(network, batch, classes, torch_side):
-    """Dict name -> step, of equal networks; torch_side: the module torch_networks, or None."""
+def subjects(network: str, batch: int, classes: int, torch_side: ModuleType | None) -> Subjects:
+    """Return the steps of equal networks; torch_side: the module torch_networks, or None."""
     plain, data = training_module(network, batch, classes, fast=False)
     fast, _ = training_module(network, batch, classes, fast=True)
     params = plain.get_params()
     fast.set_params(*params)
-    found = {"plain graph": step_of(plain, data), "fast graph": step_of(fast, data)}
+    found: Subjects = {"plain graph": step_of(plain, data), "fast graph": step_of(fast, data)}
     plain.forward(data, is_train=False)
     expected = plain.get_outputs()[0].asnumpy()
     fast.forward(data, is_train=False)
@@ -35,14 +38,15 @@ def subjects(network, batch, classes, torch_side):
     return found
 
 
-def compare(network, found, expected):
-    """Raise ValueError where embeddings of the same images differ."""
+def compare(network: str, found: np.ndarray, expected: np.ndarray) -> None:
+    """Raise ValueError if embeddings of the same images differ."""
     difference = np.abs(found - expected).max() / np.abs(expected).max()
     if not difference < 1e-4:
         raise ValueError(f"{network}: the networks are not equal, their embeddings differ by {difference:.1e}")
 
 
-def main():
+def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ["y1", "r18", "r34", "r50", "r100"]
     parser.add_argument("--networks", nargs="+", default=["y1", "r18", "r50", "r100"], choices=known)
@@ -51,7 +55,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5, help="rounds, after two to warm up (default: %(default)s)")
     args = parser.parse_args()
     prepare()
-    # the package is in no extra that training needs
+    # torch is an optional package
     torch_side = importlib.import_module("torch_networks") if importlib.util.find_spec("torch") else None
     print_headings("network", "batch", "step")
     for network in args.networks:
