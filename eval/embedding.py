@@ -1,4 +1,4 @@
-"""Names of earlier programs: they live in eval/pairs.py and embedding/network.py."""
+"""The original's names for other programs; the code is in eval/pairs.py and engine/network.py."""
 
 from insightface_mx.engine.network import embed, load_model
 from insightface_mx.eval.pairs import load_bin, test

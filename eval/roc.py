@@ -1,8 +1,12 @@
-"""From embeddings and pairs to accuracy, ROC and VAL@FAR: numpy alone, and no loop over thresholds.
+"""From embeddings and pairs to accuracy, ROC and VAL@FAR: numpy, and no loop over thresholds.
 
 A pair is two images; pair i's embeddings are rows 2i and 2i + 1. The distance is the squared Euclidean one, and a pair
-counts as the same person where its distance is strictly below the threshold.
+counts as the same identity where its distance is strictly below the threshold.
 """
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -12,27 +16,54 @@ THRESHOLDS = np.arange(0, 4, 0.01)
 VAL_THRESHOLDS = np.arange(0, 4, 0.001)
 FAR_TARGET = 1e-3
 
+Rates = Tuple[np.ndarray, np.ndarray, np.ndarray]  # true positive rate, false positive rate, accuracy
+Folds = List[Tuple[np.ndarray, np.ndarray]]  # indices of the training pairs and of the held-out pairs
 
-def evaluate(embeddings, issame, nrof_folds=10, pca=0):
-    """ROC, accuracy and VAL@FAR=1e-3 by cross-validation over the pairs in their order.
 
-    embeddings: (2n, d), unit length. issame: n booleans. pca: where above 0, the ROC and the accuracy are those of the
-    embeddings projected on so many principal components of each fold's training part, scaled to unit length again.
+class Evaluation(NamedTuple):
+    """What `evaluate` returns, in the order of the original's tuple.
 
-    Returns tpr and fpr at every one of THRESHOLDS (means over the folds), accuracy (one a fold), and val, val_std, far:
-    mean and standard deviation of the true accept rate, and mean false accept rate, at each fold's training threshold.
+    Attributes:
+        tpr: True positive rate at each of THRESHOLDS, mean over the folds.
+        fpr: False positive rate at each of THRESHOLDS, mean over the folds.
+        accuracy: One value for each fold, at the best threshold of the fold's training part.
+        val: Mean true accept rate at the training part's threshold for FAR_TARGET.
+        val_std: Its standard deviation over the folds.
+        far: Mean false accept rate at these thresholds.
+    """
+
+    tpr: np.ndarray
+    fpr: np.ndarray
+    accuracy: np.ndarray
+    val: float
+    val_std: float
+    far: float
+
+
+def evaluate(embeddings: np.ndarray, issame: Sequence[bool], nrof_folds: int = 10, pca: int = 0) -> Evaluation:
+    """Compute ROC, accuracy and VAL@FAR=1e-3 by cross-validation over the pairs in their order.
+
+    Args:
+        embeddings: (2n, d), unit length.
+        issame: n booleans.
+        nrof_folds: Folds of the cross-validation.
+        pca: Where above 0, ROC and accuracy are those of the embeddings projected on this many principal components of
+            each fold's training part, scaled to unit length again.
+
+    Raises:
+        ValueError: The numbers of embeddings and pairs do not fit.
     """
     embeddings = np.asarray(embeddings)
-    issame = np.asarray(issame, bool)
-    if len(embeddings) != 2 * len(issame) or not len(issame):
-        raise ValueError(f"{len(embeddings)} embeddings for {len(issame)} pairs")
-    tpr, fpr, accuracy = calculate_roc(embeddings, issame, nrof_folds, pca)
-    val, val_std, far = calculate_val(pair_distances(embeddings), issame, FAR_TARGET, nrof_folds)
-    return tpr, fpr, accuracy, val, val_std, far
+    flags = np.asarray(issame, bool)
+    if len(embeddings) != 2 * len(flags) or not len(flags):
+        raise ValueError(f"{len(embeddings)} embeddings for {len(flags)} pairs")
+    tpr, fpr, accuracy = calculate_roc(embeddings, flags, nrof_folds, pca)
+    val, val_std, far = calculate_val(pair_distances(embeddings), flags, FAR_TARGET, nrof_folds)
+    return Evaluation(tpr, fpr, accuracy, val, val_std, far)
 
 
-def calculate_roc(embeddings, issame, nrof_folds=10, pca=0):
-    """Mean tpr and fpr at every one of THRESHOLDS and the accuracy of each fold; arguments as for `evaluate`."""
+def calculate_roc(embeddings: np.ndarray, issame: np.ndarray, nrof_folds: int = 10, pca: int = 0) -> Rates:
+    """Return mean tpr and fpr at each of THRESHOLDS and the accuracy of each fold; arguments as for `evaluate`."""
     distances = pair_distances(embeddings)
     tprs, fprs, accuracies = [], [], []
     for train, held_out in folds(len(issame), nrof_folds):
@@ -45,8 +76,10 @@ def calculate_roc(embeddings, issame, nrof_folds=10, pca=0):
     return np.mean(tprs, axis=0), np.mean(fprs, axis=0), np.array(accuracies)
 
 
-def calculate_val(distances, issame, far_target=FAR_TARGET, nrof_folds=10):
-    """Mean and standard deviation of VAL over the folds, and mean FAR, at the training parts' thresholds."""
+def calculate_val(
+    distances: np.ndarray, issame: np.ndarray, far_target: float = FAR_TARGET, nrof_folds: int = 10
+) -> tuple[float, float, float]:
+    """Return mean and standard deviation of VAL over the folds, and mean FAR, at the training parts' thresholds."""
     vals, fars = [], []
     for train, held_out in folds(len(issame), nrof_folds):
         threshold = threshold_at_far(distances[train], issame[train], far_target)
@@ -56,25 +89,25 @@ def calculate_val(distances, issame, far_target=FAR_TARGET, nrof_folds=10):
     return np.mean(vals), np.std(vals), np.mean(fars)
 
 
-def held_out_thresholds(distances, issame, nrof_folds=10):
-    """The threshold that judges each pair: the best one on the folds that the pair is not part of; (n,)."""
+def held_out_thresholds(distances: np.ndarray, issame: np.ndarray, nrof_folds: int = 10) -> np.ndarray:
+    """Return the threshold that judges each pair, (n,): the best one on the folds without the pair."""
     thresholds = np.empty(len(distances))
     for train, held_out in folds(len(issame), nrof_folds):
         thresholds[held_out] = THRESHOLDS[_best(distances[train], issame[train])]
     return thresholds
 
 
-def threshold_at_far(distances, issame, far_target=FAR_TARGET):
-    """The threshold with this false accept rate, interpolated between VAL_THRESHOLDS; 0 where none reaches it.
+def threshold_at_far(distances: np.ndarray, issame: np.ndarray, far_target: float = FAR_TARGET) -> float:
+    """Return the threshold with this false accept rate, interpolated between VAL_THRESHOLDS; 0 where none reaches it.
 
     The bracket is far[j] <= far_target < far[j + 1]; where the last FAR is the target itself, the last threshold.
     """
     _, far, _ = rates(distances, issame, VAL_THRESHOLDS)
-    return np.interp(far_target, far, VAL_THRESHOLDS) if far[-1] >= far_target else 0.0
+    return float(np.interp(far_target, far, VAL_THRESHOLDS)) if far[-1] >= far_target else 0.0
 
 
-def rates(distances, issame, thresholds):
-    """True positive rate, false positive rate and accuracy at every threshold; a rate without any pair is 0."""
+def rates(distances: np.ndarray, issame: np.ndarray, thresholds: np.ndarray | float) -> Rates:
+    """Return true positive rate, false positive rate and accuracy at each threshold; a rate without any pair is 0."""
     different = np.count_nonzero(~issame)
     true_accepts = np.searchsorted(np.sort(distances[issame]), thresholds)  # the number strictly below
     false_accepts = np.searchsorted(np.sort(distances[~issame]), thresholds)
@@ -83,30 +116,35 @@ def rates(distances, issame, thresholds):
     return tpr, fpr, (true_accepts + different - false_accepts) / len(issame)
 
 
-def folds(pairs, nrof_folds):
-    """(training, held-out) pair numbers of each fold, unshuffled; the first pairs % nrof_folds folds are one longer.
+def folds(pairs: int, nrof_folds: int) -> Folds:
+    """Return the indices of training and held-out pairs of each fold, unshuffled, as KFold of scikit-learn has them.
 
     With fewer pairs than folds every pair is a fold. A single fold is trained and tested on all pairs.
     """
-    numbers = np.arange(pairs)
     count = min(nrof_folds, pairs)
+    indices = np.arange(pairs)
     if count < 2:
-        return [(numbers, numbers)]
-    return [(np.setdiff1d(numbers, held_out), held_out) for held_out in np.array_split(numbers, count)]
+        return [(indices, indices)]
+    from sklearn.model_selection import KFold  # takes longer to import than --help may take
+
+    return list(KFold(count).split(indices))
 
 
-def pair_distances(embeddings):
-    """Squared Euclidean distance of each pair; (2n, d) to (n,)."""
+def pair_distances(embeddings: np.ndarray) -> np.ndarray:
+    """Return the squared Euclidean distance of each pair; (2n, d) to (n,)."""
     return np.sum(np.square(embeddings[0::2] - embeddings[1::2]), axis=1)
 
 
-def _best(distances, issame):
-    """Number of the first of THRESHOLDS that judges most pairs right."""
-    return np.argmax(rates(distances, issame, THRESHOLDS)[2])
+def _best(distances: np.ndarray, issame: np.ndarray) -> int:
+    """Return the index of the first of THRESHOLDS that judges most pairs right."""
+    return int(np.argmax(rates(distances, issame, THRESHOLDS)[2]))
 
 
-def _project(embeddings, train, components):
-    """Unit vectors of the projections on the principal components of the pairs `train`."""
+def _project(embeddings: np.ndarray, train: np.ndarray, components: int) -> np.ndarray:
+    """Return unit vectors of the projections on the principal components of the pairs `train`.
+
+    Equal to scikit-learn's PCA(svd_solver="full"), which takes several times as long for 10,800 x 512.
+    """
     fitted = embeddings[np.concatenate((2 * train, 2 * train + 1))]
     centre = fitted.mean(axis=0)
     _, axes = np.linalg.eigh((fitted - centre).T @ (fitted - centre))  # in rising order of variance

@@ -1,101 +1,133 @@
-"""Test face recognition checkpoints on verification sets.
+"""Test face recognition checkpoints, or an ONNX file, on verification sets."""
 
-python verification.py --data-dir ../data --model ../model/model,1
-python verification.py --data-dir ../data --model '../model/model,1|2|5' --target lfw
-python verification.py --data-dir ../data --model ../model/model --max 0,3
-"""
+from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import re
-import sys
+from typing import NamedTuple, Sequence
 
-import numpy as np
-from tqdm import tqdm
-
-from insightface_mx.base.errors import UserError, exit_on_user_error
+from insightface_mx.base.compat import Context
+from insightface_mx.base.errors import UserError
 from insightface_mx.cli import types
-from insightface_mx.engine.denormals import flush_in_threads
-from insightface_mx.engine.devices import get_contexts
-from insightface_mx.engine.network import BATCH_SIZE, load_model
-from insightface_mx.eval import roc
-from insightface_mx.eval.bad_cases import write_sheet, wrong_pairs
-from insightface_mx.eval.pairs import load_bin, result_lines, test
+from insightface_mx.cli.device import add_device_options
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import note, say, start_logging
+from insightface_mx.cli.types import Size
+from insightface_mx.engine import BATCH_SIZE
+from insightface_mx.eval.pairs import DataSet, VerificationResult, judge, load_bin, result_lines, test
 from insightface_mx.eval.roc import evaluate
 from insightface_mx.formats import checkpoint
+from insightface_mx.formats.atomic import report_write_errors
 
 __all__ = ["evaluate", "load_bin", "main", "test"]  # `import verification` offers the first three to other programs
 
+EXAMPLE = """
+python verification.py --data-dir ../data --model ../model/model,1
+python verification.py --data-dir ../data --model '../model/model,1|2|5' --target lfw
+python verification.py --data-dir ../data --model ../model/model --max 0,3
+python verification.py --data-dir ../data --model r50-int8.onnx
+"""
+PRINT_ACCURACIES, DRAW_WRONG_PAIRS, WRITE_EMBEDDINGS = range(3)  # --mode
 
-def verify(args):
-    """Test every checkpoint on every set and do with each result what --mode says."""
-    image_size = args.image_size
+
+class Candidate(NamedTuple):
+    """A network to test.
+
+    Attributes:
+        model: 'PREFIX,EPOCH' or 'FILE.onnx'.
+        path: The file with its parameters.
+        tag: What its output files are called, behind the name of the set.
+    """
+
+    model: str
+    path: str
+    tag: str
+
+
+def run(args: argparse.Namespace) -> None:
+    """Test every network on every set and do with each result what --mode says."""
+    from insightface_mx.embedding.backends import image_size_of
+    from insightface_mx.engine.denormals import flush_in_threads
+    from insightface_mx.engine.devices import get_contexts
+
+    start_logging(to_stderr=True)
     sets = find_sets(args.data_dir, args.target)
-    prefix, epochs = find_checkpoints(args.model, args.max)
-    folder = args.output or os.path.dirname(prefix) or "."
-    with writing(folder):
+    candidates = find_candidates(args.model, args.max)
+    image_size = args.image_size or image_size_of(candidates[0].model)
+    folder = args.output or os.path.dirname(candidates[0].path) or "."
+    with report_write_errors(folder):
         os.makedirs(folder, exist_ok=True)
-    use = (print_result, write_bad_cases, write_embeddings)[args.mode]
-    contexts = get_contexts(f"gpu-or-cpu:{args.gpu}" if args.gpu >= 0 else "cpu")
+    contexts = get_contexts(args.ctx)
     flush_in_threads(contexts)
-    if contexts[0].device_type == "cpu":
-        note("on the CPU" if args.gpu < 0 else f"no GPU {args.gpu}: on the CPU")
     for name, path in sets:
         data_set = load_bin(path, image_size)
         accuracies = []
-        for epoch in epochs:
-            note(f"{checkpoint.params_path(prefix, epoch)} on {path}")
-            model = load_model(prefix, epoch, contexts, args.batch_size, image_size)
-            result = test(data_set, model, args.batch_size, args.nfolds)
-            accuracies.append(result[2])
-            use(name, os.path.join(folder, f"{name}-{epoch:04d}"), data_set, result, args.nfolds)
-        if use is print_result:
+        for candidate in candidates:
+            note(f"{candidate.path} on {path}")
+            result = test_candidate(candidate, data_set, image_size, contexts, args.batch_size, args.nfolds)
+            accuracies.append(result.acc2)
+            stem = os.path.join(folder, f"{name}-{candidate.tag}")
+            if args.mode == PRINT_ACCURACIES:
+                say("\n".join(result_lines(name, result)))
+            elif args.mode == DRAW_WRONG_PAIRS:
+                draw_wrong_pairs(name, stem, data_set, result, args.nfolds)
+            else:
+                write_embeddings(name, stem, data_set, result)
+        if args.mode == PRINT_ACCURACIES:
             say(f"Max of [{name}] is {max(accuracies):.5f}")
 
 
-def print_result(name, stem, data_set, result, nfolds):
-    """Mode 0: XNorm, accuracy without and with the mirror images."""
-    for line in result_lines(name, result):
+def test_candidate(
+    candidate: Candidate, data_set: DataSet, image_size: Size, contexts: list[Context], batch_size: int, nfolds: int
+) -> VerificationResult:
+    """Load a network and test it: a checkpoint in MXNet, an ONNX file in the fastest back end that runs it right."""
+    from insightface_mx.embedding import backends
+    from insightface_mx.engine.network import load_model
+
+    if not candidate.model.endswith(".onnx"):
+        prefix, epoch = checkpoint.parse(candidate.model)
+        return test(data_set, load_model(prefix, epoch, contexts, batch_size, image_size), batch_size, nfolds)
+    backend = backends.load(candidate.model, image_size)
+    views, issame = data_set
+    return judge([backend.embed(view.asnumpy(), batch_size).astype(float) for view in views], issame, nfolds)
+
+
+test_candidate.__test__ = False  # type: ignore[attr-defined]  # not one of pytest's
+
+
+def draw_wrong_pairs(name: str, stem: str, data_set: DataSet, result: VerificationResult, nfolds: int) -> None:
+    """Draw the pairs that count as wrong in Accuracy-Flip: an image file STEM-KIND.png for each kind of error."""
+    from insightface_mx.eval.bad_cases import write_sheet, wrong_pairs
+
+    (images, _), issame = data_set
+    kinds = ("false-negatives", "false-positives")
+    for kind, pairs in zip(kinds, wrong_pairs(result.unit_embeddings, issame, nfolds)):
+        line = f"[{name}]{len(pairs)} {kind} of {len(issame)} pairs"
+        if pairs:
+            path = f"{stem}-{kind}.png"
+            with report_write_errors(path):
+                write_sheet(path, images, pairs)
+            line += f": {path}"
         say(line)
 
 
-def write_bad_cases(name, stem, data_set, result, nfolds):
-    """Mode 1: the pairs that count as wrong in Accuracy-Flip, one image file for each kind of error."""
-    (images, _), issame = data_set
-    kinds = ("false-negatives", "false-positives")
-    for kind, pairs in zip(kinds, wrong_pairs(unit_embeddings(result), issame, nfolds)):
-        path = f"{stem}-{kind}.png"
-        if pairs:
-            with writing(path):
-                write_sheet(path, images, pairs)
-        say(f"[{name}]{len(pairs)} {kind} of {len(issame)} pairs" + f": {path}" * bool(pairs))
+def write_embeddings(name: str, stem: str, data_set: DataSet, result: VerificationResult) -> None:
+    """Write the unit embeddings of image plus mirror image, and the flags, to STEM-embeddings.npz."""
+    import numpy as np
 
-
-def write_embeddings(name, stem, data_set, result, nfolds):
-    """Mode 2: the unit embeddings of image plus mirror image, and the flags."""
     path = f"{stem}-embeddings.npz"
-    with writing(path):
-        np.savez(path, embeddings=unit_embeddings(result), issame=np.array(data_set[1], bool))
+    with report_write_errors(path):
+        np.savez(path, embeddings=result.unit_embeddings, issame=np.array(data_set[1], bool))
     say(f"[{name}]embeddings: {path}")
 
 
-@contextlib.contextmanager
-def writing(path):
-    """Turn a failure to write `path` into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; give another --output") from error
+def find_sets(data_dir: str, target: str) -> list[tuple[str, str]]:
+    """Return (name, path) of the sets that exist, in the order of --target.
 
-
-def unit_embeddings(result):
-    """(2n, d) unit vectors, of which distances are taken, from what `test` returned."""
-    return roc.normalize(sum(result[-1]))
-
-
-def find_sets(data_dir, target):
-    """(name, path) of the sets that exist, in the order of --target."""
+    Raises:
+        UserError: There is none.
+    """
     paths = [(name, os.path.join(data_dir, f"{name}.bin")) for name in target.split(",") if name]
     missing = [path for _, path in paths if not os.path.isfile(path)]
     if len(missing) == len(paths):
@@ -105,8 +137,18 @@ def find_sets(data_dir, target):
     return [(name, path) for name, path in paths if path not in missing]
 
 
-def find_checkpoints(model, span):
-    """Prefix and epochs of --model; where it names no epochs, all that exist, newest first, cut by --max."""
+def find_candidates(model: str, span: str) -> list[Candidate]:
+    """Return the networks of --model: an ONNX file, the epochs that it names, or all of the prefix, newest first.
+
+    Args:
+        model: --model.
+        span: --max, which selects from all of the prefix; '': all.
+
+    Raises:
+        UserError: There is none, or one that is named does not exist.
+    """
+    if model.endswith(".onnx"):
+        return [Candidate(model, model, os.path.splitext(os.path.basename(model))[0])]
     named = re.fullmatch(r"(.+),(\d+(?:\|\d+)*)", model)
     prefix = named.group(1) if named else model
     found = checkpoint.epochs(prefix)[::-1]
@@ -119,68 +161,47 @@ def find_checkpoints(model, span):
         raise UserError(f"checkpoint file {missing[0]} does not exist; see --model")
     if not epochs:
         raise UserError(f"no checkpoint to test: {len(found)} files {prefix}-NNNN.params, --max '{span}'; see --model")
-    return prefix, epochs
+    return [Candidate(f"{prefix},{epoch}", checkpoint.params_path(prefix, epoch), f"{epoch:04d}") for epoch in epochs]
 
 
-def parse_span(text):
-    """The two numbers of --max."""
+def parse_span(text: str) -> list[int]:
+    """Parse the two numbers of --max."""
     if not re.fullmatch(r"\d+,\d+", text):
         raise UserError(f"--max {text}: write a,b, for example 0,3 for the three newest")
     return [int(number) for number in text.split(",")]
 
 
-def say(line):
-    """Print a result, without tearing a progress bar."""
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
-
-
-def note(line):
-    """Print what is no result, to standard error."""
-    tqdm.write(line, file=sys.stderr)
-
-
-def positive(text):
-    """A whole number above 0."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
-
-
-def parser():
-    """The command's options."""
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    result = make_parser(__doc__, EXAMPLE)
     add = result.add_argument
     add("--data-dir", required=True, metavar="DIR", help="folder with the verification sets NAME.bin")
     add(
         "--model",
         required=True,
-        metavar="PREFIX[,EPOCH[|EPOCH..]]",
-        help="checkpoints to test; without an epoch: all of the prefix's, newest first",
+        metavar="PREFIX[,EPOCH[|EPOCH..]]|FILE.onnx",
+        help="checkpoints to test (without an epoch: all of the prefix, newest first), or an ONNX file",
     )
-    add("--max", default="", metavar="A,B", help="of all the prefix's, newest first, only numbers A to B-1, from 0")
+    add("--max", default="", metavar="A,B", help="of all of the prefix, newest first, only A to B-1, counted from 0")
     add(
         "--target",
         default="lfw,cfp_ff,cfp_fp,agedb_30",
         metavar="NAMES",
         help="verification sets, comma separated; one without its .bin is skipped (default: %(default)s)",
     )
-    add("--gpu", type=int, default=0, metavar="N", help="GPU number; -1, or no such GPU: CPU (default: %(default)s)")
-    add(
-        "--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help="images in one pass (default: %(default)s)"
-    )
+    add_device_options(result, gpu=0)
+    add("--batch-size", type=types.positive, default=BATCH_SIZE, metavar="N", help="images in one pass")
     add(
         "--image-size",
         type=types.image_size,
-        default="112,112",
         metavar="H,W",
-        help="the network's input, pixels (default: %(default)s)",
+        help="the network's input, pixels (default: from the checkpoint or ONNX file, otherwise 112,112)",
     )
-    add("--nfolds", type=positive, default=10, metavar="N", help="folds of the cross-validation (default: %(default)s)")
+    add("--nfolds", type=types.positive, default=10, metavar="N", help="folds of the cross-validation")
     add(
         "--mode",
         type=int,
-        default=0,
+        default=PRINT_ACCURACIES,
         choices=range(3),
         help="0: print accuracies; 1: draw the wrongly judged pairs with their distances and thresholds, as "
         "NAME-EPOCH-false-negatives.png and -false-positives.png; 2: write NAME-EPOCH-embeddings.npz with the arrays "
@@ -190,11 +211,9 @@ def parser():
     return result
 
 
-def main(argv=None):
-    """Run the command; exit status 2 with a message for what the user can mend."""
-    args = parser().parse_args(argv)
-    with exit_on_user_error():
-        verify(args)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; argv: words of the command line, None for those of the process."""
+    run_command(run, parser(), argv)
 
 
 if __name__ == "__main__":

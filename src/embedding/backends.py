@@ -9,8 +9,10 @@ use, and stored in the user's cache folder under a hash of the checkpoint.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.util
+import json
 import logging
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -19,6 +21,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Context, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli import types
 from insightface_mx.cli.types import Size, size_text
 from insightface_mx.conversion import export, proof
 from insightface_mx.conversion import file as onnx_file
@@ -110,7 +113,17 @@ def image_size_of(model: str) -> Size:
     """Return the height and width that a model says: an ONNX file, a checkpoint's manifest; otherwise USUAL_SIZE."""
     if model.endswith(".onnx"):
         return _open(model).image_size
-    return USUAL_SIZE
+    prefix, epoch = checkpoint.parse(model)
+    return _size_in_manifest(checkpoint.manifest_path(prefix, epoch)) or USUAL_SIZE
+
+
+def _size_in_manifest(path: str) -> Size | None:
+    """Return the image size that a checkpoint was trained with; None where no readable manifest says it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return types.image_size(json.load(file)["options"]["image_size"])
+    except (OSError, ValueError, LookupError, TypeError, argparse.ArgumentTypeError):
+        return None
 
 
 def onnx_backend(name: str, path: str, image_size: Size) -> Backend:

@@ -7,12 +7,14 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from harness import run, status_of
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.deploy import export_onnx
 from insightface_mx.engine import network as embedding
 from insightface_mx.eval import bad_cases, pairs, roc, verification
-from insightface_mx.formats import checkpoint
+from insightface_mx.formats import checkpoint, manifest
 from insightface_mx.formats.verification_set import write_bin
 
 HEIGHT, WIDTH, LENGTH = 16, 16, 3
@@ -146,7 +148,10 @@ def test_the_last_batch_is_filled_with_the_images_before_it():
 
 def test_figures_and_their_order(folder):
     plain, mirrored = expected_embeddings(1)
-    acc1, std1, acc2, std2, xnorm, embeddings_list = pairs.test(toy(folder), load(folder / "slim"), 4, FOLDS)
+    result = pairs.test(toy(folder), load(folder / "slim"), 4, FOLDS)
+    acc1, std1, acc2, std2, xnorm, embeddings_list = result
+    assert (acc1, std1, acc2, std2, xnorm) == (result.acc1, result.std1, result.acc2, result.std2, result.xnorm)
+    np.testing.assert_array_equal(result.unit_embeddings, roc.normalize(plain + mirrored))
     np.testing.assert_array_equal(embeddings_list, [plain, mirrored])
     lines = pairs.result_lines("toy", (acc1, std1, acc2, std2, xnorm, embeddings_list))
     assert lines == expected_lines(1)
@@ -249,7 +254,7 @@ def test_a_pair_at_the_threshold_itself_counts_as_different():
 
 def test_a_sheet_shows_the_pairs_as_they_are(tmp_path):
     images = mx.nd.array(photos().transpose(0, 3, 1, 2), dtype=np.uint8)
-    pairs = [(pair, 1.5, 1.2) for pair in (7, 2, 9, 4, 1)]
+    pairs = [bad_cases.WrongPair(pair, 1.5, 1.2) for pair in (7, 2, 9, 4, 1)]
     bad_cases.write_sheet(str(tmp_path / "sheet.png"), images, pairs)
     sheet = cv2.imread(str(tmp_path / "sheet.png"))[:, :, ::-1]
     assert sheet.shape == (2 * (HEIGHT + 20), 4 * (2 * WIDTH + 10), 3)
@@ -263,10 +268,10 @@ def test_a_sheet_shows_the_pairs_as_they_are(tmp_path):
 # ---- the command
 
 
-def options(folder, *more, model="net,1", target="toy"):
-    model, size = str(folder / model), f"{HEIGHT},{WIDTH}"
-    required = ["--data-dir", str(folder), "--model", model, "--target", target]
-    return [*required, "--image-size", size, "--nfolds", str(FOLDS), "--batch-size", "5", *more]
+def options(folder, *more, model="net,1", target="toy", size=f"{HEIGHT},{WIDTH}"):
+    required = ["--data-dir", str(folder), "--model", str(folder / model), "--target", target]
+    sized = ["--image-size", size] if size else []
+    return [*required, *sized, "--nfolds", str(FOLDS), "--batch-size", "5", *more]
 
 
 def maximum(seeds):
@@ -285,18 +290,43 @@ def maximum(seeds):
     ],
 )
 def test_prints_every_checkpoints_figures_then_the_best(folder, capsys, model, more, seeds):
-    verification.main(options(folder, *more, model=model))
+    run(verification, *options(folder, *more, model=model))
     expected = [line for seed in seeds for line in expected_lines(seed)]
     assert capsys.readouterr().out.splitlines() == [*expected, maximum(seeds)]
 
 
+def test_the_image_size_is_that_of_the_manifest(folder, tmp_path, capsys):
+    save(tmp_path / "net", 1, network(), {"fc1_weight": mx.nd.array(weights(1))})
+    (tmp_path / "toy.bin").write_bytes((folder / "toy.bin").read_bytes())
+    assert status_of(verification, *options(tmp_path, size="")) == 2
+    assert "does not fit its symbol and --image-size 112,112" in capsys.readouterr().err
+    manifest.write(str(tmp_path / "net-0001.json"), [], {"options": {"image_size": f"{HEIGHT},{WIDTH}"}})
+    run(verification, *options(tmp_path, size=""))
+    assert capsys.readouterr().out.splitlines() == [*expected_lines(1), maximum([1])]
+
+
+@pytest.mark.parametrize("size", ["", f"{HEIGHT},{WIDTH}"])
+def test_an_onnx_file_gives_the_checkpoints_figures(folder, tmp_path, capsys, size):
+    size_option = ["--image-size", f"{HEIGHT},{WIDTH}"]
+    run(export_onnx, "--model", folder / "slim,1", "--output", tmp_path / "slim.onnx", *size_option)
+    (tmp_path / "toy.bin").write_bytes((folder / "toy.bin").read_bytes())
+    capsys.readouterr()
+    run(verification, *options(tmp_path, model="slim.onnx", size=size))
+    xnorm, *accuracies = capsys.readouterr().out.splitlines()
+    expected_xnorm, *expected = expected_lines(1)
+    assert accuracies == [*expected, maximum([1])]
+    assert float(xnorm.split(": ")[1]) == pytest.approx(float(expected_xnorm.split(": ")[1]), rel=1e-5)
+    run(verification, *options(tmp_path, "--mode", "2", model="slim.onnx", size=size))
+    assert (tmp_path / "toy-slim-embeddings.npz").is_file()
+
+
 def test_skips_missing_sets_and_says_what_it_runs_on_once(folder, capsys):
-    verification.main(options(folder, model="net,1|2", target="lfw,toy"))
+    run(verification, *options(folder, model="net,1|2", target="lfw,toy"))
     captured = capsys.readouterr()
     assert "lfw" not in captured.out
     assert captured.err.count("lfw.bin") == 1
     assert captured.err.count("no GPU 0: on the CPU") == 1
-    verification.main(options(folder, "--gpu", "-1"))
+    run(verification, *options(folder, "--gpu", "-1"))
     assert "no GPU" not in capsys.readouterr().err
 
 
@@ -311,22 +341,22 @@ def test_skips_missing_sets_and_says_what_it_runs_on_once(folder, capsys):
         (["--max", "5,9"], {"model": "net"}, "no checkpoint to test: 3 files"),
         (["--max", "5"], {"model": "net"}, "--max 5: write a,b"),
         (["--image-size", "8,8"], {}, "net-0001.params does not fit"),
-        (["--image-size", "8"], {}, "--image-size 8"),
-        (["--mode", "2", "--output", __file__], {}, "give another --output"),
+        (["--image-size", "8"], {}, "argument --image-size: '8' is not an image size"),
+        (["--mode", "2", "--output", __file__], {}, f"cannot save {__file__}: "),
+        ([], {"model": "none.onnx"}, "none.onnx"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_status_2(folder, capsys, more, changes, message):
-    with pytest.raises(SystemExit) as error:
-        verification.main(options(folder, *more, **changes))
-    assert error.value.code == 2
+    assert status_of(verification, *options(folder, *more, **changes)) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in captured.err
+    assert "error: " in captured.err.splitlines()[-1]
     assert message in captured.err.splitlines()[-1]
 
 
 def test_mode_1_draws_the_wrong_pairs(folder, capsys, tmp_path):
-    verification.main(options(folder, "--mode", "1", "--output", str(tmp_path / "new")))
+    run(verification, *options(folder, "--mode", "1", "--output", str(tmp_path / "new")))
     rows = roc.normalize(np.sum(expected_embeddings(1), axis=0))
     for kind, wrong, line in zip(
         ("false-negatives", "false-positives"),
@@ -343,7 +373,7 @@ def test_mode_1_draws_the_wrong_pairs(folder, capsys, tmp_path):
 
 
 def test_mode_2_writes_the_embeddings_beside_the_model(folder, capsys):
-    verification.main(options(folder, "--mode", "2", model="net,2"))
+    run(verification, *options(folder, "--mode", "2", model="net,2"))
     path = folder / "toy-0002-embeddings.npz"
     assert capsys.readouterr().out == f"[toy]embeddings: {path}\n"
     with np.load(path) as arrays:
@@ -354,9 +384,7 @@ def test_mode_2_writes_the_embeddings_beside_the_model(folder, capsys):
 
 @pytest.mark.parametrize("wrong", [["--batch-size", "0"], ["--nfolds", "x"], ["--mode", "3"]])
 def test_options_are_checked(folder, capsys, wrong):
-    with pytest.raises(SystemExit) as error:
-        verification.main(options(folder, *wrong))
-    assert error.value.code == 2
+    assert status_of(verification, *options(folder, *wrong)) == 2
     assert wrong[0] in capsys.readouterr().err
 
 
