@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-import types
 import zipfile
 from typing import Any, BinaryIO, Callable, ClassVar, Mapping
 
@@ -48,6 +47,19 @@ def load(file: BinaryIO, allowed: Mapping[str, Callable[..., object]], encoding:
     return _Unpickler(file, allowed, encoding).load()
 
 
+class _StandIn:
+    """What a pickle gets for a name: it can be called, but not changed, whatever state the pickle has for it."""
+
+    def __init__(self, make: Callable[..., object]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: object) -> object:
+        return self._make(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it changes something that it names")
+
+
 class _Unpickler(pickle._Unpickler):
     """The base class is written in Python: the one in C allocates gigabytes for a few hostile bytes."""
 
@@ -58,13 +70,12 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(file, encoding=encoding)
         self._allowed = allowed
 
-    def find_class(self, module: str, name: str) -> types.MethodType:
+    def find_class(self, module: str, name: str) -> _StandIn:
         """Return what stands in for a name. Raises UnpicklingError for names that are not allowed."""
         full_name = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         if full_name not in self._allowed:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which could run code; nothing was run")
-        # A pickle may set attributes of what it names; a bound method has none that can be set.
-        return types.MethodType(_call, self._allowed[full_name])
+        return _StandIn(self._allowed[full_name])
 
     def _load_newobj(self) -> None:
         """Call what stands in for a class, in place of its __new__."""
@@ -75,7 +86,3 @@ class _Unpickler(pickle._Unpickler):
         **pickle._Unpickler.dispatch,
         pickle.NEWOBJ[0]: _load_newobj,
     }
-
-
-def _call(make: Callable[..., object], *arguments: object) -> object:
-    return make(*arguments)

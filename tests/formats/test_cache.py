@@ -1,5 +1,6 @@
 """Tables of large sets, kept beside them: believed while the set is unchanged, whatever happens to the file."""
 
+import hashlib
 import logging
 import os
 
@@ -44,6 +45,27 @@ def test_kept_until_the_source_changes(tmp_path, source):
     cached(path, [source], make)
     cached(path, [source], make)
     assert make.calls == 3
+
+
+def test_stamp_and_hash_of_a_file(source):
+    os.utime(source, ns=(5, 7))
+    assert cache.file_stamp(source) == (5, 7)
+    with open(source, "wb") as file:
+        file.write(bytes(range(256)) * 10000)  # more than one block
+    expected = hashlib.sha256(b"before" + bytes(range(256)) * 10000).hexdigest()
+    assert cache.hash_file(hashlib.sha256(b"before"), source).hexdigest() == expected
+    for function in (cache.file_stamp, lambda path: cache.hash_file(hashlib.sha256(), path)):
+        with pytest.raises(FileNotFoundError):
+            function(f"{source}.none")
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"), [("/some/cache", "/some/cache"), ("relative", "HOME/.cache"), ("", "HOME/.cache")]
+)
+def test_cache_folder(monkeypatch, tmp_path, variable, expected):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", variable)
+    assert str(cache.cache_folder()) == os.path.join(expected.replace("HOME", str(tmp_path)), "insightface-mx")
 
 
 def test_small_tables_are_not_kept(tmp_path, source):

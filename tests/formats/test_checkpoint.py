@@ -1,4 +1,7 @@
+"""Checkpoints: files that MXNet reads and writes, complete or not at all, and what is said about damaged ones."""
+
 import os
+import re
 import resource
 
 import numpy as np
@@ -6,7 +9,7 @@ import pytest
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats import atomic, checkpoint
+from insightface_mx.formats import atomic, checkpoint, manifest
 
 
 def network():
@@ -101,26 +104,98 @@ def test_epochs(tmp_path):
     assert checkpoint.epochs(str(tmp_path / "m")) == [1, 10, 12345]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("../a,b/model,12", ("../a,b/model", [12])),
+        ("model,0001", ("model", [1])),
+        ("a,1/model,1|20|3", ("a,1/model", [1, 20, 3])),
+        ("model", ("model", [])),
+        ("a,b/model", ("a,b/model", [])),
+        ("model,1|", ("model,1|", [])),
+        ("model,-1", ("model,-1", [])),
+        (",1", (",1", [])),
+    ],
+)
+def test_parse_epochs(text, expected):
+    assert checkpoint.parse_epochs(text) == expected
+
+
 def test_parse():
     assert checkpoint.parse("../a,b/model,12") == ("../a,b/model", 12)
-    for text in ("model", "model,", "model,x", ",1"):
-        with pytest.raises(UserError, match="PREFIX,EPOCH"):
-            checkpoint.parse(text)
 
 
-def test_missing_truncated_foreign(tmp_path):
+@pytest.mark.parametrize("text", ["model", "model,", "model,x", ",1", "model,1|2", ""])
+def test_parse_refuses_other_text(text):
+    with pytest.raises(UserError, match="PREFIX,EPOCH"):
+        checkpoint.parse(text)
+
+
+def save_manifest(tmp_path, metadata):
+    prefix = str(tmp_path / "m")
+    (tmp_path / "m-0003.params").write_bytes(b"parameters")
+    manifest.write(checkpoint.manifest_path(prefix, 3), [checkpoint.params_path(prefix, 3)], metadata)
+    return prefix
+
+
+def test_saved_image_size(tmp_path):
+    prefix = save_manifest(tmp_path, {"options": {"image_size": "112,96"}, "step": 5})
+    assert checkpoint.saved_image_size(prefix, 3) == (112, 96)
+    assert checkpoint.saved_image_size(prefix, 4) is None
+    (tmp_path / "m-0003.params").write_bytes(b"fewer")  # the parameters are not read for it
+    assert checkpoint.saved_image_size(prefix, 3) == (112, 96)
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"options": {}}, {"options": {"image_size": "large"}}, {"options": {"image_size": 112}}]
+)
+def test_no_saved_image_size(tmp_path, metadata, caplog):
+    assert checkpoint.saved_image_size(save_manifest(tmp_path, metadata), 3) is None
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("damage", [(b"112,96", b"112,112"), (b"{", b""), (b'"sha256"', b'"sha512"')])
+def test_a_damaged_manifest_has_no_image_size(tmp_path, damage, caplog):
+    prefix = save_manifest(tmp_path, {"options": {"image_size": "112,96"}})
+    path = tmp_path / "m-0003.json"
+    path.write_bytes(path.read_bytes().replace(*damage, 1))
+    assert checkpoint.saved_image_size(prefix, 3) is None
+    assert re.search(r"damaged manifest: .*m-0003\.json", caplog.text)
+
+
+def test_a_missing_checkpoint_names_those_that_exist(tmp_path):
     prefix = str(tmp_path / "m")
     checkpoint.save(prefix, 1, *network())
     with pytest.raises(UserError, match=r"m-0002\.params does not exist; epochs found under this prefix: 1"):
         checkpoint.load(prefix, 2)
-    whole = (tmp_path / "m-0001.params").read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
-        (tmp_path / "m-0001.params").write_bytes(content)
-        with pytest.raises(UserError, match=r"m-0001\.params: not an MXNet file, or damaged"):
-            checkpoint.load(prefix, 1)
+    with pytest.raises(UserError, match=r"none-symbol\.json does not exist; none found under this prefix"):
+        checkpoint.load(str(tmp_path / "none"), 2)
+    with pytest.raises(UserError, match=r"m-symbol\.json does not exist; none found under this prefix"):
+        checkpoint.load(str(tmp_path / "no folder" / "m"), 2)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda _: b"", lambda _: b"no checkpoint"])
+def test_damaged_parameters(tmp_path, damage):
+    prefix, path = str(tmp_path / "m"), tmp_path / "m-0001.params"
+    checkpoint.save(prefix, 1, *network())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"m-0001\.params: not an MXNet file, or damaged"):
+        checkpoint.load(prefix, 1)
+
+
+def test_parameters_without_names(tmp_path):
+    checkpoint.save(str(tmp_path / "m"), 1, *network())
     mx.nd.save(str(tmp_path / "m-0001.params"), [mx.nd.ones((2,))])
     with pytest.raises(UserError, match="holds no named parameters"):
-        checkpoint.load(prefix, 1)
+        checkpoint.load(str(tmp_path / "m"), 1)
+
+
+def test_a_damaged_graph(tmp_path):
+    checkpoint.save(str(tmp_path / "m"), 1, *network())
     (tmp_path / "m-symbol.json").write_text("{")
     with pytest.raises(UserError, match=r"m-symbol\.json"):
-        checkpoint.load(prefix, 1)
+        checkpoint.load(str(tmp_path / "m"), 1)
+
+
+def test_without_prefix():
+    assert checkpoint.without_prefix({"arg:a": 1, "aux:a": 2, "arg:arg:": 3}, "arg:") == {"a": 1, "arg:": 3}
