@@ -16,6 +16,8 @@ from typing import Callable, NamedTuple
 
 from insightface_mx.base.compat import L2_EPSILON, Module, Symbol, mx
 from insightface_mx.options import LossOptions
+from insightface_mx.training.batches import DataBatch
+from insightface_mx.training.observer import Observer
 
 BETA = "fc7_beta"
 NEAR_ONE = 0.99999994  # the largest float32 under 1: here arccos still has a finite slope
@@ -63,7 +65,8 @@ def _with_softmax(embedding: Symbol, num_classes: int, options: LossOptions, emb
         "fc7_weight", shape=(num_classes, emb_size), lr_mult=options.fc7_lr_mult, wd_mult=options.fc7_wd_mult
     )
     if LOSSES[options.loss_type].margin is None:
-        logits, extra = inner_products(embedding, weight, num_classes, options.fc7_no_bias), []
+        logits = inner_products(embedding, weight, num_classes, options.fc7_no_bias)
+        extra: list[Symbol] = []
     else:
         logits, extra = margin_logits(embedding, weight, label, num_classes, options, portable)
     softmax = mx.sym.SoftmaxOutput(logits, label, name="softmax", normalization="valid")
@@ -107,7 +110,7 @@ def margin_logits(
     target = mx.sym.pick(fc7, label, axis=1)
     cos_t = target / scale
     change = scale * loss.margin(cos_t, options) - target
-    extra = []
+    extra: list[Symbol] = []
     if loss.extra is not None:
         value = loss.extra.value(cos_t, weight, label)
         extra = [mx.sym.MakeLoss(value, grad_scale=options.margin_b, name=loss.extra.operator_name)]
@@ -192,12 +195,12 @@ def angle(cos_t: Symbol) -> Symbol:
 # The extra losses, which are added to the loss with the weight --margin-b.
 
 
-def intra_loss(cos_t: Symbol, weight: Symbol, label: Symbol) -> Symbol:
+def intra_loss(cos_t: Symbol) -> Symbol:
     """Return the mean of t / pi: how far samples are from their class; arXiv 1801.07698, equation 5."""
     return mx.sym.mean(angle(cos_t) / math.pi)
 
 
-def inter_loss(cos_t: Symbol, weight: Symbol, label: Symbol) -> Symbol:
+def inter_loss(weight: Symbol, label: Symbol) -> Symbol:
     """Return the mean over samples and classes of the cosine between their class weights; 1801.07698, equation 6.
 
     A mean of inner products is the inner product of the means, which needs no samples x classes array.
@@ -262,13 +265,13 @@ LOSSES = {
         "ArcFace and intra loss",
         lambda cos_t, o: cosine_of_sum(cos_t, o.margin_m),
         {"margin_s": POSITIVE, "margin_m": NOT_NEGATIVE},
-        ExtraLoss("intra_loss", intra_loss),
+        ExtraLoss("intra_loss", lambda cos_t, _weight, _label: intra_loss(cos_t)),
     ),
     7: Loss(
         "ArcFace and inter loss",
         lambda cos_t, o: cosine_of_sum(cos_t, o.margin_m),
         {"margin_s": POSITIVE, "margin_m": NOT_NEGATIVE},
-        ExtraLoss("inter_loss", inter_loss),
+        ExtraLoss("inter_loss", lambda _cos_t, weight, label: inter_loss(weight, label)),
     ),
 }
 ELSEWHERE = {
@@ -301,6 +304,18 @@ def check_options(options: LossOptions) -> None:
 def state_names(options: LossOptions) -> list[str]:
     """Return the names for the Module's `state_names`: inputs that are neither trained nor saved."""
     return [BETA] if options.loss_type == SPHEREFACE else []
+
+
+class SphereFaceBeta(Observer):
+    """Gives SphereFace's beta to the Module before every batch."""
+
+    def __init__(self, options: LossOptions, num_classes: int) -> None:
+        """Let beta fall as `sphereface_beta` says."""
+        self._options, self._num_classes = options, num_classes
+
+    def before_batch(self, step: int, batch: DataBatch, model: Module) -> None:
+        """Set the beta of batch `step`, counted from 1."""
+        set_beta(model, sphereface_beta(step - 1, self._options, self._num_classes))
 
 
 def set_beta(module: Module, value: float) -> None:

@@ -1,104 +1,142 @@
 """Train a face recognition network with a softmax or margin loss (ArcFace, CosFace, SphereFace ...).
 
-    python train_softmax.py --network r50 --loss-type 4 --data-dir ../data --prefix ../model/r50
+Ctrl-C saves and says where; --resume continues from there, or from where a killed run last saved.
 
-Ctrl-C saves and says where; --resume goes on from there, or from where a killed run last saved.
+Where to find what:
+  the margins, the scale, the class weights    losses.py
+  the network and its IR unit                  symbols/fresnet.py
+  the images and their augmentation            image_iter.py, augment.py
+  the loop: one step after another             training/loop.py
+  the learning rate                            training/schedule.py
+  the test: mirrored images, ten folds         eval/pairs.py, eval/roc.py
+  what is saved, and when                      training/evaluate_and_save.py, training/state.py
 """
 
-from insightface_mx import losses, options
-from insightface_mx.base.compat import mx
+from __future__ import annotations
+
+import argparse
+import signal
+from typing import TYPE_CHECKING, Any, Sequence
+
 from insightface_mx.base.errors import UserError
-from insightface_mx.engine.denormals import flush_in_threads
-from insightface_mx.engine.devices import get_contexts
-from insightface_mx.formats.training_set import read_property
-from insightface_mx.training import memory_report
-from insightface_mx.training.build import (
-    build_model,
-    build_network,
-    build_test,
-    init_optimizer,
-    open_data,
-    run_command,
-    set_seed,
-)
-from insightface_mx.training.evaluate_and_save import TestAndSave
-from insightface_mx.training.metrics import AccMetric, LossMetric, LossValueMetric, TrainingStatistics
-from insightface_mx.training.nan_guard import NanGuard
-from insightface_mx.training.progress import Progress
-from insightface_mx.training.resume_check import agreed_facts
-from insightface_mx.training.run import Epochs, Run, find_saved
-from insightface_mx.training.schedule import learning_rate, warn_of_unusual_rate
+from insightface_mx.cli.main import run_command
+from insightface_mx.options import LossOptions, SoftmaxOptions, parser, read
+
+if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
+    from insightface_mx.base.compat import Symbol
+    from insightface_mx.recipe import BuildNetwork
+    from insightface_mx.training.evaluate_and_save import Test
+    from insightface_mx.training.memory_report import TrainingStep
+    from insightface_mx.training.observer import Observer
+
+EXAMPLE = "python train_softmax.py --network r50 --loss-type 4 --data-dir ../data --prefix ../model/r50"
 
 
-def train(args):
-    """Train as the options say; returns the signal that ended the run early, or None."""
-    check_options(args)
-    contexts = get_contexts(args.ctx)
-    flush_in_threads(contexts)
-    batch_size = (args.per_batch_size or 128) * len(contexts)
-    classes = read_property(args.data_dir).num_classes
-    warn_of_unusual_rate(learning_rate(args, batch_size), batch_size, bool(args.pretrained))
-    saved = find_saved(args)
-    set_seed(args)
+def train(
+    options: SoftmaxOptions,
+    *,
+    network: BuildNetwork | None = None,
+    test: Test | None = None,
+    observers: Sequence[Observer] = (),
+) -> signal.Signals | None:
+    """Train as the options say.
 
-    embedding = build_network(args)
-    data = open_data(args, batch_size, classes)
-    facts = agreed_facts(args, "train_softmax", data, contexts, saved)
-    if args.memory_report:
-        step = memory_step(args, embedding)
-        memory_report.report(step, args.per_batch_size or 128, classes, contexts)
-    symbol = losses.training_symbol(embedding, classes, args, args.emb_size)
-    strict = args.pretrained_fc7 == "strict"
-    model = build_model(symbol, args, contexts, data, saved, data.provide_label, losses.state_names(args), strict)
-    optimizer = init_optimizer(model, args, batch_size, contexts)
+    Args:
+        options: All options of the command.
+        network: Makes the network, in place of `recipe.build_network`.
+        test: Tests the network, in place of the verification sets of --target.
+        observers: Called at every batch.
 
-    metric = mx.metric.CompositeEvalMetric([AccMetric(), LossMetric()] + [LossValueMetric()] * args.ce_loss)
-    figures = TrainingStatistics(model, angle=args.loss_type != 0)
-    saved_symbol = losses.checkpoint_symbol(embedding, classes, args, args.emb_size)
-    tester = TestAndSave(model, saved_symbol, args, build_test(args, embedding, contexts[0]), figures, facts)
-    run = Run(args, facts, model, optimizer, Epochs(data, args.end_epoch), tester, saved)
-    guard = NanGuard(model, run, args.on_nan)
-    with Progress(data, run.batches_left, args.tensorboard) as progress:
-        for batch in run.batches():
-            if args.loss_type == 1:
-                losses.set_beta(model, losses.sphereface_beta(run.step - 1, args, classes))
-            guard.forward_backward(batch)
-            if guard.rejects(batch):
-                continue
-            figures.update(batch)
-            model.update()
-            model.update_metric(metric, batch.label)
-            progress.batch(run.step, metric, optimizer.learning_rate)
-            if data.batch == data.batches_per_epoch:
-                metric.reset()
-            progress.scalars(run.step, tester.batch(run.step, data.epoch))
-    return run.signal
+    Returns:
+        The signal that ended the run early, or None.
+
+    Raises:
+        UserError: An option, the data or a saved file cannot be used; the message says what to do.
+    """
+    from insightface_mx import losses, recipe
+    from insightface_mx.formats.training_set import read_property
+    from insightface_mx.training import build, memory_report, metrics, schedule
+    from insightface_mx.training.batches import EpochSource
+    from insightface_mx.training.loop import fit
+    from insightface_mx.training.start import begin
+
+    data, loss, emb_size = options.data, options.loss, options.network.emb_size
+    check_loss(loss)
+    start = begin(options.run)  # before any operation of MXNet
+    classes = read_property(data.data_dir).num_classes
+    embedding = (network or recipe.build_network)(options.network, data.image_size)
+    images = recipe.open_images(data, data.batch_per_device * len(start.contexts), start.seed, classes)
+    metadata = recipe.agree_with_saved(start, "train_softmax", options, images)
+    lr = schedule.learning_rate(options.optimiser, images.batch_size)
+    schedule.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
+    if options.report.memory_report:
+        memory_report.report(memory_step(options, embedding), data.batch_per_device, classes, start.contexts)
+
+    model = build.build_model(
+        losses.training_symbol(embedding, classes, loss, emb_size),
+        options.run,
+        start,
+        network=options.network.network,
+        data=images.provide_data,
+        labels=images.provide_label,
+        state_names=losses.state_names(loss),
+        strict_classes=loss.pretrained_fc7 == "strict",
+    )
+    run = build.build_run(
+        model,
+        losses.checkpoint_symbol(embedding, classes, loss, emb_size),
+        EpochSource(images, options.run.end_epoch),
+        options.run,
+        options.optimiser,
+        start,
+        metadata,
+        default_steps=schedule.default_steps(loss.loss_type),
+        test=test or build.build_test(embedding, start.contexts[0], data.data_dir, data.target, data.image_size),
+        has_classes=loss.loss_type != 0,
+    )
+    if loss.loss_type == losses.SPHEREFACE:
+        observers = [losses.SphereFaceBeta(loss, classes), *observers]
+    return fit(run, metrics.softmax_metrics(loss.ce_loss), observers)
 
 
-def memory_step(args, embedding):
-    """Return the training step that --memory-report estimates; embedding: the symbol."""
-    return memory_report.TrainingStep(
+def memory_step(options: SoftmaxOptions, embedding: Symbol) -> TrainingStep:
+    """Return the training step that --memory-report estimates; embedding: the network's symbol."""
+    from insightface_mx import losses
+    from insightface_mx.training.memory_report import TrainingStep
+
+    return TrainingStep(
         embedding,
-        lambda embedding, classes: losses.training_symbol(embedding, classes, args, args.emb_size),
-        args.image_size,
-        losses.state_names(args),
-        args.freeze,
-        momentum=bool(args.mom),
-        cpu_rewrite=not args.no_cpu_rewrite,
+        lambda embedding, classes: losses.training_symbol(embedding, classes, options.loss, options.network.emb_size),
+        options.data.image_size,
+        losses.state_names(options.loss),
+        options.run.freeze,
+        momentum=bool(options.optimiser.mom),
+        cpu_rewrite=not options.run.no_cpu_rewrite,
     )
 
 
-def check_options(args):
-    """Refuse, before anything is read, a loss or margin that there is not."""
+def check_loss(options: LossOptions) -> None:
+    """Check the loss and its margin before anything is read. Raises UserError."""
+    from insightface_mx import losses
+
     try:
-        losses.check_options(args)
+        losses.check_options(options)
     except ValueError as error:
         raise UserError(error) from error
 
 
-def main(argv=None):
-    parser = options.parser(options.SoftmaxOptions, __doc__, "python train_softmax.py --network r50 --data-dir ../data")
-    run_command(train, parser, argv)
+def run(args: argparse.Namespace, **replacements: Any) -> int:
+    """Train as the command line says, and return the exit status; replacements: see `train`."""
+    from insightface_mx import recipe
+
+    options = read(args, SoftmaxOptions)
+    recipe.prepare_prefix(options.run)
+    return recipe.exit_status(train(options, **replacements))
+
+
+def main(argv: Sequence[str] | None = None, **replacements: Any) -> None:
+    """Run the command; replacements: a network, a test or observers of a caller's own, see `train`."""
+    run_command(lambda args: run(args, **replacements), parser(SoftmaxOptions, __doc__, EXAMPLE), argv)
 
 
 if __name__ == "__main__":

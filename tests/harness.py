@@ -24,19 +24,21 @@ def photo(identity: int, index: int, extension: str = ".png") -> bytes:
     return cv2.imencode(extension, (colour + noise).astype(np.uint8))[1].tobytes()
 
 
-def run(command: ModuleType, *argv: Any) -> None:
-    """Run a command's main() with these words as its command line."""
-    command.main([str(word) for word in argv])
+def run(command: ModuleType, *argv: Any, **replacements: Any) -> None:
+    """Run a command's main() with these words as its command line; replacements: further arguments of main()."""
+    command.main([str(word) for word in argv], **replacements)
 
 
-def status_of(command: ModuleType, *argv: Any) -> int:
+def status_of(command: ModuleType, *argv: Any, **replacements: Any) -> int:
     """Run a command that ends with SystemExit, and return the exit status."""
     with pytest.raises(SystemExit) as stop:
-        run(command, *argv)
+        run(command, *argv, **replacements)
     return stop.value.code
 
 
-def error_of(capsys: pytest.CaptureFixture, command: ModuleType, *argv: Any, lines: int = 2) -> str:
+def error_of(
+    capsys: pytest.CaptureFixture, command: ModuleType, *argv: Any, lines: int = 2, **replacements: Any
+) -> str:
     """Run a command that must fail as users expect: status 2 and a message of a few lines, no traceback.
 
     Args:
@@ -44,11 +46,12 @@ def error_of(capsys: pytest.CaptureFixture, command: ModuleType, *argv: Any, lin
         command: The command's module.
         argv: Its command line.
         lines: The largest number of lines that the message may have.
+        replacements: Further arguments of main().
 
     Returns:
         The message on standard error.
     """
-    assert status_of(command, *argv) == 2
+    assert status_of(command, *argv, **replacements) == 2
     error = capsys.readouterr().err
     assert "error: " in error
     assert "Traceback" not in error

@@ -22,14 +22,16 @@ import stat
 import sys
 import tempfile
 import time
+from typing import NamedTuple, Optional
 
 from harness import IDENTITIES, PHOTOS, SIZE, photo
+from small_training import score, small_network
 
-from insightface_mx import train_softmax
+from insightface_mx import recipe, train_softmax
 from insightface_mx.base.compat import mx
 from insightface_mx.formats import checkpoint, manifest
 from insightface_mx.formats.training_set import write_training_set
-from insightface_mx.training import run as training_run
+from insightface_mx.training import build, loop
 from insightface_mx.training import state as training_state
 
 STEPS = 9
@@ -39,21 +41,17 @@ OPTIONS = (
 ).split()
 CALLS = ((os, "replace"), (os, "fsync"), (os, "remove"), (mx.nd, "save"))
 
-Plan = collections.namedtuple("Plan", "kind place")  # place: number of the call, or seconds
+LOADED = (recipe, build, loop)  # so that no child has to import them
+
+
+class Plan(NamedTuple):
+    """How a run ends: kind "boundary" or "half" at a call, "moment" after some seconds, or "end" by itself."""
+
+    kind: str
+    place: Optional[float]
+
+
 END = Plan("end", None)
-
-
-def network(args):
-    """A convolution, batch norm and dropout: everything whose state a resumed run must have."""
-    body = mx.sym.Convolution(mx.sym.Variable("data") / 255, kernel=(3, 3), stride=(4, 4), num_filter=4, name="conv0")
-    body = mx.sym.Activation(mx.sym.BatchNorm(body, name="bn0"), act_type="relu")
-    body = mx.sym.FullyConnected(mx.sym.Dropout(body, p=0.4), num_hidden=args.emb_size, name="pre_fc1")
-    return mx.sym.BatchNorm(body, name="fc1")
-
-
-def score(args, embedding, context):
-    """In place of a test: an accuracy that follows from the parameters, and goes up and down."""
-    return lambda step, arg_params, aux_params: {"toy": float(arg_params["conv0_weight"].asnumpy().sum()) * 100 % 1}
 
 
 class Killer:
@@ -74,7 +72,8 @@ class Killer:
                 return function(target)
             self.calls += 1
             flushes_file = function.__name__ == "fsync" and stat.S_ISREG(os.fstat(target).st_mode)
-            self.flushes += [self.calls] * flushes_file
+            if flushes_file:
+                self.flushes.append(self.calls)
             if self.calls == self.plan.place:
                 if self.plan.kind == "half":
                     os.truncate(os.readlink(f"/proc/self/fd/{target}"), os.fstat(target).st_size // 2)
@@ -85,18 +84,20 @@ class Killer:
         return call
 
     def _tell_saves(self):
-        save, restore = training_state.save, training_run.Run._restore
+        save, newest = training_state.save, training_state.newest
 
-        def saving(prefix, facts, *rest):
-            number = save(prefix, facts, *rest)
-            self.tell(saved=facts["step"])
+        def saving(prefix, metadata, *rest):
+            number = save(prefix, metadata, *rest)
+            self.tell(saved=metadata["step"])
             return number
 
-        def restoring(run, saved):
-            self.tell(start=saved.facts["step"])
-            restore(run, saved)
+        def finding(prefix):
+            saved = newest(prefix)
+            if saved:
+                self.tell(start=saved.metadata["step"])
+            return saved
 
-        training_state.save, training_run.Run._restore = saving, restoring
+        training_state.save, training_state.newest = saving, finding
 
 
 def run(folder, data_dir, plan):
@@ -124,9 +125,9 @@ def train(folder, data_dir, plan, pipe):
     status = 1
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        train_softmax.build_network, train_softmax.build_test = network, score
         killer = Killer(plan, pipe)
-        train_softmax.main([*OPTIONS, "--data-dir", data_dir, "--prefix", os.path.join(folder, "m")])
+        argv = [*OPTIONS, "--data-dir", data_dir, "--prefix", os.path.join(folder, "m")]
+        train_softmax.main(argv, network=small_network, test=score)
         killer.tell(calls=killer.calls, flushes=killer.flushes)
         status = 0
     finally:

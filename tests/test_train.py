@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 
+import harness
 import numpy as np
 import pytest
-from harness import photo
+from harness import error_of, photo
+from small_training import scores
 
-from insightface_mx import options, train_softmax
+from insightface_mx import options, recipe, train_softmax
 from insightface_mx.base.compat import mx
+from insightface_mx.engine import network as verify
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.training_set import write_training_set
@@ -23,21 +26,9 @@ SMALL = (
 SCRIPT = train_softmax.__file__
 
 
-def run(data_dir, prefix, *argv):
-    train_softmax.main(
-        [*SMALL, "--data-dir", str(data_dir), "--prefix", str(prefix), "--target", "toy", "--seed", "1", *argv]
-    )
-
-
-def error_of(capsys, *argv):
-    with pytest.raises(SystemExit) as stop:
-        train_softmax.main([str(word) for word in argv])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert "Traceback" not in error
-    assert len(error.strip().splitlines()) <= 2
-    return error
+def run(data_dir, prefix, *argv, **replacements):
+    start = [*SMALL, "--data-dir", data_dir, "--prefix", prefix, "--target", "toy", "--seed", "1"]
+    harness.run(train_softmax, *start, *argv, **replacements)
 
 
 def params(prefix, epoch):
@@ -95,38 +86,35 @@ def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         run(data_dir, tmp_path / name, "--max-steps", "3", "--seed", str(seed), "--color", "2", "--version-output", "E")
         runs[name] = params(tmp_path / name, 1)
-    assert all(np.array_equal(runs["a"][name], runs["b"][name]) for name in runs["a"])
+    assert [name for name in runs["a"] if not np.array_equal(runs["a"][name], runs["b"][name])] == []
     assert not np.array_equal(runs["a"]["conv0_weight"], runs["c"]["conv0_weight"])
 
 
 @pytest.mark.parametrize("policy, saved", [("0", []), ("1", [1, 2, 4]), ("2", [1, 2, 3]), ("3", [1, 2])])
-def test_ckpt(data_dir, tmp_path, monkeypatch, policy, saved):
-    scores = iter([0.5, 0.9, 0.7])
-    monkeypatch.setattr(train_softmax, "build_test", lambda *_: lambda *_: {"toy": next(scores)})
-    run(data_dir, tmp_path / "m", "--max-steps", "3", "--verbose", "1", "--ckpt", policy)
+def test_ckpt(data_dir, tmp_path, policy, saved):
+    argv = ["--max-steps", "3", "--verbose", "1", "--ckpt", policy]
+    run(data_dir, tmp_path / "m", *argv, test=scores(0.5, 0.9, 0.7))
     assert checkpoint.epochs(str(tmp_path / "m")) == saved
 
 
-def test_ckpt_3_keeps_the_best_under_1(data_dir, tmp_path, monkeypatch):
-    scores = iter([0.5, 0.9, 0.7])
-    seen = []
+def test_ckpt_3_keeps_the_best_under_1(data_dir, tmp_path):
+    score, seen = scores(0.5, 0.9, 0.7), []
 
     def test(step, arg_params, aux_params):
         seen.append(arg_params["conv0_weight"].asnumpy())
-        return {"toy": next(scores)}
+        return score(step, arg_params, aux_params)
 
-    monkeypatch.setattr(train_softmax, "build_test", lambda *_: test)
-    run(data_dir, tmp_path / "m", "--max-steps", "3", "--verbose", "1", "--ckpt", "3")
+    run(data_dir, tmp_path / "m", "--max-steps", "3", "--verbose", "1", "--ckpt", "3", test=test)
     assert np.array_equal(params(tmp_path / "m", 1)["conv0_weight"], seen[1])
     assert np.array_equal(params(tmp_path / "m", 2)["conv0_weight"], seen[2])
 
 
-def original_head(args, embedding):
+def original_head(o, embedding):
     """The original's graph, written out from the formulas in ordinary operators."""
     label, weight = mx.sym.Variable("softmax_label"), mx.sym.Variable("fc7_weight", shape=(4, 8))
-    s, m = args.margin_s, args.margin_m
-    if args.loss_type == 0:
-        bias = {"no_bias": True} if args.fc7_no_bias else {"bias": mx.sym.Variable("fc7_bias")}
+    s, m = o.margin_s, o.margin_m
+    if o.loss_type == 0:
+        bias = {"no_bias": True} if o.fc7_no_bias else {"bias": mx.sym.Variable("fc7_bias")}
         fc7 = mx.sym.FullyConnected(embedding, weight, num_hidden=4, **bias)
         return mx.sym.SoftmaxOutput(fc7, label, normalization="valid")
     weight = mx.sym.L2Normalization(weight, mode="instance")
@@ -134,14 +122,14 @@ def original_head(args, embedding):
         mx.sym.L2Normalization(embedding, mode="instance") * s, weight, no_bias=True, num_hidden=4
     )
     cos = mx.sym.pick(fc7, label, axis=1) / s
-    if args.loss_type == 2:
+    if o.loss_type == 2:
         new = cos - m
-    elif args.loss_type == 4:
+    elif o.loss_type == 4:
         shifted = cos * np.cos(m) - mx.sym.sqrt(1 - cos * cos) * np.sin(m)
-        floor, kept = (0.0, cos) if args.easy_margin else (np.cos(np.pi - m), cos - m * np.sin(np.pi - m))
+        floor, kept = (0.0, cos) if o.easy_margin else (np.cos(np.pi - m), cos - m * np.sin(np.pi - m))
         new = mx.sym.where(mx.sym.relu(cos - floor), shifted, kept)
     else:
-        new = mx.sym.cos(args.margin_a * mx.sym.arccos(cos) + m) - args.margin_b
+        new = mx.sym.cos(o.margin_a * mx.sym.arccos(cos) + m) - o.margin_b
     one_hot = mx.sym.one_hot(label, depth=4)
     fc7 = fc7 + mx.sym.broadcast_mul(one_hot, mx.sym.expand_dims(s * (new - cos), 1))
     return mx.sym.SoftmaxOutput(fc7, label, normalization="valid")
@@ -168,9 +156,9 @@ def test_a_step_from_a_checkpoint_is_the_formulas_step(data_dir, tmp_path, name,
     run(data_dir, step, *settings, *once)
     before, after = params(start, 1), params(step, 1)
 
-    args = parse(*SMALL, *settings, *once)
-    batch = train_softmax.open_data(args, 6 * devices, 4).next()
-    symbol = original_head(args, train_softmax.build_network(args))
+    given = parse(*SMALL, *settings, *once)
+    batch = recipe.open_images(given.data, 6 * devices, given.run.seed, 4).next()
+    symbol = original_head(given.loss, recipe.build_network(given.network, given.data.image_size))
     executor = symbol.simple_bind(mx.cpu(), data=(6, 3, 32, 32), softmax_label=(6,))
     gradients = [gradients_of(executor, before, batch, slice(6 * i, 6 * i + 6)) for i in range(devices)]
     for parameter in ("fc7_weight", "conv0_weight", "stage2_unit1_conv1_weight", "bn1_beta", "fc1_beta"):
@@ -194,7 +182,7 @@ def gradients_of(executor, values, batch, part):
 
 def parse(*argv):
     parser = options.parser(options.SoftmaxOptions, "", "")
-    return parser.parse_args(argv)
+    return options.read(parser.parse_args(argv), options.SoftmaxOptions)
 
 
 def test_momentum_decay_and_lr_steps(data_dir, tmp_path):
@@ -244,7 +232,7 @@ def test_pretrained_fc7_strict(data_dir, tmp_path, capsys):
     checkpoint.save(str(tmp_path / "nine"), 1, symbol, arg_params, aux_params)
     strict = ["--pretrained", f"{tmp_path}/nine,1", "--pretrained-fc7", "strict", "--max-steps", "1"]
     common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "n"]
-    assert "found fc7_weight (9, 8), expected (4, 8)" in error_of(capsys, *common, *strict)
+    assert "found fc7_weight (9, 8), expected (4, 8)" in error_of(capsys, train_softmax, *common, *strict)
 
 
 def test_freeze_trains_only_the_rest(data_dir, tmp_path, capsys):
@@ -256,25 +244,15 @@ def test_freeze_trains_only_the_rest(data_dir, tmp_path, capsys):
     assert {name for name in before if np.array_equal(before[name], after[name])} - {"fc1_gamma"} == frozen
     assert "bn0_moving_mean" in frozen
     common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "n"]
-    assert "--freeze layer9*: no parameter" in error_of(capsys, *common, "--freeze", "layer9*")
+    assert "--freeze layer9*: no parameter" in error_of(capsys, train_softmax, *common, "--freeze", "layer9*")
 
 
 def test_r50_trains(data_dir, tmp_path, capsys):
-    run(
-        data_dir,
-        tmp_path / "r50",
-        "--network",
-        "r50",
-        "--version-act",
-        "prelu",
-        "--version-output",
-        "E",
-        "--max-steps",
-        "3",
-    )
-    losses_seen = re.findall(r"Train-loss=(\d+\.\d+)", capsys.readouterr().out)
+    """Four batches are an epoch, whose end prints the loss."""
+    run(data_dir, tmp_path / "r50", *"--network r50 --version-act prelu --version-output E --max-steps 4".split())
+    (loss,) = re.findall(r"Train-loss=(\S+)", capsys.readouterr().out)
+    assert 0 < float(loss) < 100
     assert checkpoint.epochs(str(tmp_path / "r50")) == [1]
-    assert all(np.isfinite(float(loss)) for loss in losses_seen)
     assert len([n for n in params(tmp_path / "r50", 1) if re.search(r"conv\w*_weight$", n)]) == 53
 
 
@@ -299,7 +277,7 @@ def test_a_signal_saves_and_says_where(data_dir, tmp_path, number):
     assert process.wait() == 128 + number
     step = re.search(r"saved .*m-0001\.params after batch (\d+)", out).group(1)
     assert params(tmp_path / "m", 1)["fc7_weight"].shape == (4, 8)
-    assert training_state.newest(str(tmp_path / "m")).facts["step"] == int(step)
+    assert training_state.newest(str(tmp_path / "m")).metadata["step"] == int(step)
 
 
 def test_help_names_every_option_with_its_default(capsys):
@@ -313,10 +291,10 @@ def test_help_names_every_option_with_its_default(capsys):
 
 
 def test_defaults_are_the_originals():
-    args = parse()
+    found = {name: value for group in vars(parse()).values() for name, value in vars(group).items()}
     expected = {
         "prefix": "../model/model", "ckpt": 1, "loss_type": 4, "verbose": 2000, "max_steps": 0, "end_epoch": 100000,
-        "network": "r50", "image_size": "112,112", "version_se": 0, "version_input": 1, "version_output": "E",
+        "network": "r50", "image_size": (112, 112), "version_se": 0, "version_input": 1, "version_output": "E",
         "version_unit": 3, "version_act": "prelu", "version_multiplier": 1.0, "use_deformable": 0, "lr": 0.1,
         "lr_steps": "", "wd": 0.0005, "mom": 0.9, "fc7_wd_mult": 1.0, "fc7_lr_mult": 1.0, "fc7_no_bias": False,
         "bn_mom": 0.9, "emb_size": 512, "per_batch_size": 128, "margin_m": 0.5, "margin_s": 64.0, "margin_a": 1.0,
@@ -324,48 +302,64 @@ def test_defaults_are_the_originals():
         "gamma": 0.12, "power": 1.0, "scale": 0.9993, "rand_mirror": 1, "cutoff": 0, "color": 0, "images_filter": 0,
         "target": "lfw,cfp_fp,agedb_30", "ce_loss": False, "pretrained": "", "data_dir": "",
     }  # fmt: skip
-    assert {name: getattr(args, name) for name in expected} == expected
+    assert {name: found[name] for name in expected} == expected
 
 
-def test_bad_input(data_dir, tmp_path, capsys):
+BAD_INPUT = {
+    "--network q50": "r50",
+    "--network r51": "r50",
+    "--version-output Q": "GDC",
+    "--version-output GDC": "7x7",
+    "--loss-type 3": "ArcFace",
+    "--loss-type 12": "train_triplet.py",
+    "--margin-m 2": "--margin-m 2.0",
+    "--data-dir {tmp_path}/none": "does not exist",
+    "--per-batch-size 25": "fewer than one batch of 25",
+    "--lr-steps 5,3": "--lr-steps 5,3",
+    "--ctx gpu:0": "device gpu:0: MXNet sees 0 GPUs",
+    "--gpu 0": "device gpu:0: MXNet sees 0 GPUs",
+    "--ctx tpu": "device tpu is not known",
+    "--pretrained {tmp_path}/none,1": "none-symbol.json does not exist",
+    "--pretrained model": "PREFIX,EPOCH",
+    "--prefix {data_dir}/property/m": "--prefix",
+}
+
+
+@pytest.mark.parametrize("argv", BAD_INPUT)
+def test_bad_input(data_dir, tmp_path, capsys, argv):
     common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m", "--max-steps", "1", "--target", "toy"]
-    assert "does not exist" in error_of(capsys, *SMALL, "--data-dir", tmp_path / "none", "--prefix", tmp_path / "m")
-    for argv, words in {
-        ("--network", "q50"): "r50",
-        ("--network", "r51"): "r50",
-        ("--version-output", "Q"): "GDC",
-        ("--loss-type", "3"): "ArcFace",
-        ("--loss-type", "12"): "train_triplet.py",
-        ("--margin-m", "2"): "--margin-m 2.0",
-        ("--image-size", "32,48"): "--image-size 32,48",
-        ("--per-batch-size", "25"): "fewer than one batch of 25",
-        ("--lr-steps", "5,3"): "--lr-steps 5,3",
-        ("--ctx", "gpu:0"): "device gpu:0: MXNet sees 0 GPUs",
-        ("--ctx", "tpu"): "device tpu is not known",
-        ("--pretrained", tmp_path / "none,1"): "none-symbol.json does not exist",
-        ("--pretrained", "model"): "PREFIX,EPOCH",
-        ("--prefix", data_dir / "property" / "m"): "--prefix",
-    }.items():
-        assert words in error_of(capsys, *common, *argv), argv
+    words = argv.format(data_dir=data_dir, tmp_path=tmp_path).split()
+    assert BAD_INPUT[argv] in error_of(capsys, train_softmax, *common, *words)
+
+
+def test_another_network_is_named(data_dir, tmp_path, capsys):
+    common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m", "--max-steps", "1", "--target", "toy"]
     run(data_dir, tmp_path / "small", "--max-steps", "1")
-    message = error_of(capsys, *common, "--emb-size", "16", "--pretrained", f"{tmp_path}/small,1")
+    message = error_of(capsys, train_softmax, *common, "--emb-size", "16", "--pretrained", f"{tmp_path}/small,1")
     assert "is another network" in message
     assert "pre_fc1_weight" in message or "fc1" in message
 
 
-def test_damaged_data(data_dir, tmp_path, capsys):
-    for name in ("train.rec", "train.idx", "property", "toy.bin"):
-        (tmp_path / name).write_bytes((data_dir / name).read_bytes())
+def test_images_need_not_be_square(data_dir, tmp_path):
+    """A checkpoint of a 32x48 network tests as it did in training, and is fitted to this size."""
+    settings = ["--image-size", "32, 48", "--version-output", "E", "--max-steps", "2", "--verbose", "2", "--target", ""]
+    run(data_dir, tmp_path / "m", *settings)
+    assert params(tmp_path / "m", 1)["pre_fc1_weight"].shape == (8, 512 * 2 * 3)
+    model = verify.load_model(str(tmp_path / "m"), 1, [mx.cpu()], 2, (32, 48))
+    assert verify.embed(np.zeros((2, 3, 32, 48)), model, 2).shape == (2, 8)
+    assert training_state.newest(str(tmp_path / "m")).metadata["options"]["image_size"] == "32,48"
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    {"property": b"3,32,32\n", "toy.bin": b"not a pickle", "train.idx": b"0\t0\n1\t7\n", "train.rec": None}.items(),
+)
+def test_damaged_data(data_dir, tmp_path, capsys, name, content):
+    for file in ("train.rec", "train.idx", "property", "toy.bin"):
+        (tmp_path / file).write_bytes((data_dir / file).read_bytes())
     common = [*SMALL, "--data-dir", tmp_path, "--prefix", tmp_path / "m", "--max-steps", "4", "--target", "toy"]
-    for name, content in {
-        "property": b"3,32,32\n",
-        "toy.bin": b"not a pickle",
-        "train.idx": b"0\t0\n1\t7\n",
-        "train.rec": (data_dir / "train.rec").read_bytes()[:-1000],
-    }.items():
-        (tmp_path / name).write_bytes(content)
-        assert name in error_of(capsys, *common)
-        (tmp_path / name).write_bytes((data_dir / name).read_bytes())
+    (tmp_path / name).write_bytes(content or (data_dir / name).read_bytes()[:-1000])
+    assert name in error_of(capsys, train_softmax, *common)
 
 
 def test_cuda_visible_devices(monkeypatch, capsys, data_dir, tmp_path):
@@ -374,7 +368,9 @@ def test_cuda_visible_devices(monkeypatch, capsys, data_dir, tmp_path):
         run(data_dir, tmp_path / "m", "--max-steps", "1")
         assert capsys.readouterr().out.count("no GPU asked for: on the CPU") == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert "CUDA_VISIBLE_DEVICES=7" in error_of(capsys, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m")
+    assert "CUDA_VISIBLE_DEVICES=7" in error_of(
+        capsys, train_softmax, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m"
+    )
 
 
 def test_one_percent_of_damaged_records(tmp_path, capsys):
@@ -385,5 +381,5 @@ def test_one_percent_of_damaged_records(tmp_path, capsys):
     assert checkpoint.epochs(str(tmp_path / "m")) == [1]
     assert "record 29" in (tmp_path / "m.log").read_text()
     stop = ["--on-bad-record", "stop", "--end-epoch", "1", "--per-batch-size", "20"]
-    error = error_of(capsys, *SMALL, "--data-dir", tmp_path, "--prefix", tmp_path / "n", *stop)
+    error = error_of(capsys, train_softmax, *SMALL, "--data-dir", tmp_path, "--prefix", tmp_path / "n", *stop)
     assert "record 29 " in error

@@ -5,18 +5,21 @@ import signal
 import subprocess
 import sys
 
+import harness
 import numpy as np
 import pytest
+from harness import error_of
 from numeric import slope
+from small_training import Recorder
 
-from insightface_mx import options, train_softmax, train_triplet, triplets
-from insightface_mx import triplets as triplet
+from insightface_mx import options, recipe, train_softmax, train_triplet, triplets
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine import network as verify
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.options import TripletOptions
 
 NETWORK = "--network r18 --version-act relu --version-output GAP --emb-size 8 --image-size 32,32 --target toy".split()
 PHOTOS = 6  # of each person in the data set
@@ -48,16 +51,14 @@ def semi_hard(embeddings, identities, alpha, max_ap=0.0):
 @pytest.mark.parametrize("pairs_at_once", [5, 1024])
 @pytest.mark.parametrize("alpha, max_ap", [(0.3, 0.0), (0.05, 0.0), (0.3, 1.8)])
 def test_mined_triplets_are_the_definitions(monkeypatch, pairs_at_once, alpha, max_ap):
-    monkeypatch.setattr(triplet, "_PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(triplets, "_PAIRS_AT_ONCE", pairs_at_once)
     rng = np.random.default_rng(0)
     embeddings, identities = unit_rows(rng, 40, 6), rng.permutation(np.arange(40) // 4)
     expected = semi_hard(embeddings, identities, alpha, max_ap)
-    triplets = triplet.mine(embeddings, identities, alpha, rng, max_ap)
-    assert [(a, p) for a, p, _ in triplets.tolist()] == sorted(expected)
-    assert all(n in expected[a, p] for a, p, n in triplets.tolist())
-    assert (
-        len(triplets) in {(0.3, 0.0): range(50, 60), (0.05, 0.0): range(1, 40), (0.3, 1.8): range(1, 40)}[alpha, max_ap]
-    )
+    found = triplets.mine(embeddings, identities, alpha, rng, max_ap).tolist()
+    assert [(a, p) for a, p, _ in found] == sorted(expected)
+    assert all(n in expected[a, p] for a, p, n in found)
+    assert len(found) in {(0.3, 0.0): range(50, 60), (0.05, 0.0): range(1, 40), (0.3, 1.8): range(1, 40)}[alpha, max_ap]
 
 
 def test_every_negative_is_as_likely():
@@ -65,7 +66,7 @@ def test_every_negative_is_as_likely():
     embeddings, identities = unit_rows(rng, 20, 3), np.arange(20) // 2
     choices = max(semi_hard(embeddings, identities, 0.5).items(), key=lambda item: len(item[1]))
     (a, p), negatives = choices
-    draws = np.concatenate([triplet.mine(embeddings, identities, 0.5, rng) for _ in range(4000)])
+    draws = np.concatenate([triplets.mine(embeddings, identities, 0.5, rng) for _ in range(4000)])
     drawn = draws[(draws[:, 0] == a) & (draws[:, 1] == p), 2]
     counts = np.array([(drawn == n).sum() for n in negatives])
     assert counts.sum() == 4000
@@ -73,34 +74,32 @@ def test_every_negative_is_as_likely():
     assert (abs(counts - 4000 / len(counts)) < 5 * np.sqrt(4000 / len(counts))).all()
 
 
-def test_nothing_to_mine():
+@pytest.mark.parametrize(
+    "factor, identities",
+    [(1, np.arange(6)), (1, np.zeros(6)), (np.nan, np.arange(6) // 2), (0, np.arange(6) // 2)],
+    ids=["no pairs", "no negatives", "NaN", "zeros"],
+)
+def test_nothing_to_mine(factor, identities):
     rng = np.random.default_rng(0)
-    rows, pairs = unit_rows(rng, 6, 4), np.arange(6) // 2
-    for embeddings, identities in (
-        (rows, np.arange(6)),
-        (rows, np.zeros(6)),
-        (rows * np.nan, pairs),
-        (rows * 0, pairs),
-    ):
-        assert triplet.mine(embeddings, identities, 0.3, rng).shape == (0, 3)
+    assert triplets.mine(unit_rows(rng, 6, 4) * factor, identities, 0.3, rng).shape == (0, 3)
 
 
 def test_a_bag():
     groups = [np.arange(10 * i, 10 * i + size) for i, size in enumerate([7, 1, 3, 9, 5, 5])]
-    images, identities = triplet.draw_bag(groups, 12, 4, np.random.default_rng(1))
+    images, identities = triplets.draw_bag(groups, 12, 4, np.random.default_rng(1))
     assert len(images) == len(identities) == 12
     assert len(set(images.tolist())) == 12
     assert (images // 10 == identities).all()
     assert np.unique(identities, return_counts=True)[1].max() == 4
-    images, identities = triplet.draw_bag(groups, 1000, 4, np.random.default_rng(1))
+    images, identities = triplets.draw_bag(groups, 1000, 4, np.random.default_rng(1))
     assert np.bincount(identities).tolist() == [4, 1, 3, 4, 4, 4]  # all there is
-    firsts = {triplet.draw_bag(groups, 4, 4, np.random.default_rng(seed))[1][0] for seed in range(60)}
+    firsts = {triplets.draw_bag(groups, 4, 4, np.random.default_rng(seed))[1][0] for seed in range(60)}
     assert firsts == set(range(6))
 
 
-def test_batches_in_thirds():
-    triplets = np.arange(21).reshape(7, 3)
-    assert triplet.in_thirds(triplets, 2).reshape(-1, 3, 2).tolist() == [
+def test_triplets_are_grouped_by_device():
+    images = triplets.group_by_device(np.arange(21).reshape(7, 3), 2)
+    assert images.reshape(-1, 3, 2).tolist() == [
         [[0, 3], [1, 4], [2, 5]],
         [[6, 9], [7, 10], [8, 11]],
         [[12, 15], [13, 16], [14, 17]],
@@ -163,19 +162,10 @@ def test_finite_for_any_finite_input(loss_type):
 # The command.
 
 
-def run(data_dir, prefix, *argv, pretrained=None):
+def run(data_dir, prefix, *argv, pretrained=None, **replacements):
     start = ["--pretrained", f"{pretrained},1"] if pretrained else []
     argv = [*SMALL, "--data-dir", data_dir, "--prefix", prefix, "--seed", "1", *start, *argv]
-    train_triplet.main([str(word) for word in argv])
-
-
-def error_of(capsys, *argv):
-    with pytest.raises(SystemExit) as stop:
-        train_triplet.main([str(word) for word in argv])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error
+    harness.run(train_triplet, *argv, **replacements)
 
 
 def params(prefix, epoch):
@@ -221,20 +211,20 @@ def test_a_checkpoint_is_a_plain_mxnet_one(data_dir, tmp_path, start):
 
 
 @pytest.mark.parametrize("loss_type", [1, 2])
-def test_a_step_is_the_formulas_step(data_dir, tmp_path, start, monkeypatch, loss_type):
-    """w - lr (mean over two devices of their gradients + wd w), on triplets whose images hold the right people."""
-    in_thirds, seen = triplet.in_thirds, []
-    monkeypatch.setattr(triplet, "in_thirds", lambda *args: seen.append(in_thirds(*args)) or seen[0])
+def test_a_step_is_the_formulas_step(data_dir, tmp_path, start, loss_type):
+    """w - lr (mean over two devices of their gradients + wd w), on triplets of images of the right identities."""
+    recorder = Recorder()
     settings = f"--loss-type {loss_type} --max-steps 1 --lr 0.02 --wd 0.01 --ctx cpu:2 --rand-mirror 0".split()
-    run(data_dir, tmp_path / "m", *settings, pretrained=start)
-    parts = seen[0].reshape(-1, 6)[:2]
-    person = (parts - 1) // PHOTOS
-    assert (person[:, :2] == person[:, 2:4]).all()
-    assert (person[:, :2] != person[:, 4:]).all()
+    run(data_dir, tmp_path / "m", *settings, pretrained=start, observers=[recorder])
+    parts = np.array(recorder.records).reshape(2, 6)
+    identity = (parts - 1) // PHOTOS
+    assert (identity[:, :2] == identity[:, 2:4]).all()
+    assert (identity[:, :2] != identity[:, 4:]).all()
 
-    args = parse(*SMALL, "--data-dir", str(data_dir))
-    data = train_softmax.open_data(args, 6)
-    executor = train_softmax.build_network(args).simple_bind(mx.cpu(), data=(6, 3, 32, 32))
+    given = parse(*SMALL, "--data-dir", str(data_dir))
+    data = recipe.open_images(given.data, 6, seed=0)
+    network = recipe.build_network(given.network, given.data.image_size)
+    executor = network.simple_bind(mx.cpu(), data=(6, 3, 32, 32))
     before, after = params(start, 1), params(tmp_path / "m", 1)
     gradients = [gradients_of(executor, before, data.read(part), loss_type) for part in parts]
     for parameter in ("conv0_weight", "stage2_unit1_conv1_weight", "bn1_beta", "fc1_beta"):
@@ -256,7 +246,7 @@ def gradients_of(executor, values, images, loss_type):
 
 def parse(*argv):
     parser = options.parser(options.TripletTrainingOptions, "", "")
-    return parser.parse_args(argv)
+    return options.read(parser.parse_args(argv), options.TripletTrainingOptions)
 
 
 def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path, start):
@@ -264,57 +254,62 @@ def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path, start):
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         run(data_dir, tmp_path / name, "--max-steps", "3", "--seed", seed, "--color", "1", pretrained=start)
         runs[name] = params(tmp_path / name, 1)
-    assert all(np.array_equal(runs["a"][name], runs["b"][name]) for name in runs["a"])
+    assert [name for name in runs["a"] if not np.array_equal(runs["a"][name], runs["b"][name])] == []
     assert not np.array_equal(runs["a"]["conv0_weight"], runs["c"]["conv0_weight"])
 
 
-def test_a_bag_is_mined_by_the_parameters_of_the_moment(data_dir, tmp_path, start, monkeypatch):
+def test_a_bag_is_mined_by_the_parameters_of_the_moment(data_dir, tmp_path, start):
     """Its unit embeddings are those of the checkpoint that the bag before it ends with."""
-    build_embed, seen = train_triplet.build_embed, []
+    recorder, seen = Recorder(), []
 
     def recording(*args):
-        embed = build_embed(*args)
-        return lambda numbers: seen.append((numbers, embed(numbers))) or seen[-1][1]
+        embed = train_triplet.make_embed(*args)
 
-    monkeypatch.setattr(train_triplet, "build_embed", recording)
+        def of_bag(records):
+            seen.append((len(recorder.steps), records, embed(records)))
+            return seen[-1][2]
+
+        return of_bag
+
     settings = "--triplet-bag-size 12 --images-per-identity 3 --verbose 1 --ckpt 2 --lr 0.01 --ctx cpu:2".split()
     settings += ["--end-epoch", "2", "--target", ""]
-    in_thirds = triplet.in_thirds
-    monkeypatch.setattr(
-        triplet, "in_thirds", lambda triplets, per_device: in_thirds(triplets[:8], per_device)
-    )  # 2 batches
-    run(data_dir, tmp_path / "m", *settings, pretrained=start)
-    assert len(seen) == 2
-    assert checkpoint.epochs(str(tmp_path / "m")) == [1, 2, 3, 4]
-    data = train_softmax.open_data(parse(*SMALL, "--data-dir", str(data_dir)), 6)
-    for prefix, epoch, (numbers, embeddings) in ((start, 1, seen[0]), (tmp_path / "m", 2, seen[1])):
+    run(data_dir, tmp_path / "m", *settings, pretrained=start, embed=recording, observers=[recorder])
+    (first, *_), (batches, *_) = seen
+    assert first == 0
+    assert 1 <= batches < len(recorder.steps)
+    assert checkpoint.epochs(str(tmp_path / "m")) == recorder.steps
+    data = recipe.open_images(parse(*SMALL, "--data-dir", str(data_dir)).data, 6, seed=0)
+    for prefix, epoch, (_, records, embeddings) in ((start, 1, seen[0]), (tmp_path / "m", batches, seen[1])):
         model = verify.load_model(str(prefix), epoch, [mx.cpu()], 6, (32, 32))
-        expected = verify.embed(data.read(numbers), model, 6)
+        expected = verify.embed(data.read(records), model, 6)
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         assert np.allclose(embeddings, expected, atol=1e-5)
 
 
-def test_a_run_ends_where_no_triplets_are_left(data_dir, tmp_path, start, monkeypatch, capsys):
-    rng = np.random.default_rng(0)
-    embeddings = iter([unit_rows(rng, 20, 8)])
-    monkeypatch.setattr(train_triplet, "build_embed", lambda *_: lambda numbers: next(embeddings, np.ones((20, 8))))
-    run(data_dir, tmp_path / "m", pretrained=start)
+def test_a_run_ends_where_no_triplets_are_left(data_dir, tmp_path, start, capsys):
+    embeddings = iter([unit_rows(np.random.default_rng(0), 20, 8)])
+
+    def one_good_bag(*_):
+        return lambda records: next(embeddings, np.ones((20, 8)))
+
+    run(data_dir, tmp_path / "m", pretrained=start, embed=one_good_bag)
     out = capsys.readouterr().out
-    triplets = int(re.search(r"bag of 20 images: (\d+) triplets", out).group(1))
-    assert f"saved {tmp_path}/m-0001.params after batch {triplets // 2}" in out
-    assert triplets > 2
-    assert "start from a better network" in error_of(capsys, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "n")
+    found = int(re.search(r"bag of 20 images: (\d+) triplets", out).group(1))
+    assert f"saved {tmp_path}/m-0001.params after batch {found // 2}" in out
+    assert found > 2
+    argv = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "n"]
+    assert "start from a better network" in error_of(capsys, train_triplet, *argv, embed=one_good_bag)
 
 
 def test_few_triplets_are_collected_from_several_bags():
-    args = parse(*"--triplet-bag-size 8 --images-per-identity 2".split())
+    bag = TripletOptions(triplet_bag_size=8, images_per_identity=2)
     groups, bags = [np.arange(6 * i, 6 * i + 6) for i in range(4)], []
 
     def embed(numbers):
         bags.append(numbers)
         return unit_rows(np.random.default_rng(len(bags)), len(numbers), 3)
 
-    found = train_triplet.find_triplets(groups, embed, args, np.random.default_rng(0), 9)
+    found = triplets.find_triplets(groups, embed, bag, np.random.default_rng(0), 9)
     assert len(found) >= 9
     assert len(bags) > 2
     assert (found[:, 0] // 6 == found[:, 1] // 6).all()
@@ -322,14 +317,14 @@ def test_few_triplets_are_collected_from_several_bags():
 
 
 def test_triplets_are_shuffled():
-    args, bags = parse("--triplet-bag-size", "24"), []
+    bag, bags = TripletOptions(triplet_bag_size=24), []
 
     def embed(numbers):
         bags.append(numbers.tolist())
         return unit_rows(np.random.default_rng(0), len(numbers), 3)
 
     groups = [np.arange(6 * i, 6 * i + 6) for i in range(5)]
-    found = train_triplet.find_triplets(groups, embed, args, np.random.default_rng(0), 1)
+    found = triplets.find_triplets(groups, embed, bag, np.random.default_rng(0), 1)
     places = [bags[0].index(number) for number in found[:, 0]]
     assert len(bags) == 1
     assert places != sorted(places)
@@ -342,14 +337,14 @@ def test_a_plain_list_is_grouped_by_label(tmp_path):
         file.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), b"image"))
     file.close()
     records = RecordFile(path)
-    assert [group.tolist() for group in train_triplet.identities(records, 0)] == [[1, 4], [0, 2, 5], [3]]
-    assert [group.tolist() for group in train_triplet.identities(records, 2)] == [[1, 4], [0, 2, 5]]
+    assert [group.tolist() for group in triplets.identities(records, 0)] == [[1, 4], [0, 2, 5], [3]]
+    assert [group.tolist() for group in triplets.identities(records, 2)] == [[1, 4], [0, 2, 5]]
     with pytest.raises(UserError, match=r"plain\.rec: triplets need two identities"):
-        train_triplet.identities(records, 3)
+        triplets.identities(records, 3)
 
 
 def test_identities_of_a_training_set(data_dir):
-    groups = train_triplet.identities(RecordFile(str(data_dir / "train.rec")), 0)
+    groups = triplets.identities(RecordFile(str(data_dir / "train.rec")), 0)
     assert [group.tolist() for group in groups] == [list(range(6 * i + 1, 6 * i + 7)) for i in range(4)]
 
 
@@ -374,28 +369,32 @@ def test_ctrl_c_saves_and_says_where(data_dir, tmp_path):
 
 
 def test_defaults_are_the_originals():
-    args = parse()
+    found = {name: value for group in vars(parse()).values() for name, value in vars(group).items()}
     expected = {
         "loss_type": 1, "triplet_bag_size": 3600, "images_per_identity": 5, "triplet_alpha": 0.3, "triplet_max_ap": 0,
         "lr": 0.1, "per_batch_size": 128, "verbose": 2000, "network": "r50", "emb_size": 512,
     }  # fmt: skip
-    assert {name: getattr(args, name) for name in expected} == expected
-    assert [parse("--loss-type", number).loss_type for number in ("12", "13", "2")] == [1, 2, 2]
-    assert train_triplet.triplets_per_device(args) == 42
+    assert {name: found[name] for name in expected} == expected
+    assert [parse("--loss-type", number).loss.loss_type for number in ("12", "13", "2")] == [1, 2, 2]
+    assert train_triplet.triplets_per_device(parse().data) == 42
 
 
-def test_bad_input(data_dir, tmp_path, capsys):
+BAD_INPUT = {
+    "--loss-type 4": "choose from 1, 2",
+    "--images-per-identity 1": "--images-per-identity 1: it must be at least 2",
+    "--triplet-bag-size 5": "--triplet-bag-size 5: it must be at least 6",
+    "--triplet-max-ap -1": "--triplet-max-ap -1.0",
+    "--triplet-alpha 0": "--triplet-alpha 0.0: it must be more than 0",
+    "--per-batch-size 2": "--per-batch-size 2: a triplet is 3 images",
+    "--images-filter 7": "lower --images-filter",
+    "--pretrained {tmp_path}/none,1": "none-symbol.json does not exist",
+    "--data-dir {tmp_path}/none": "train.idx",
+    "--network q50": "r50",
+}
+
+
+@pytest.mark.parametrize("argv", BAD_INPUT)
+def test_bad_input(data_dir, tmp_path, capsys, argv):
     common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m", "--max-steps", "1"]
-    for argv, words in {
-        ("--loss-type", "4"): "choose from 1, 2",
-        ("--images-per-identity", "1"): "--images-per-identity 1: it must be at least 2",
-        ("--triplet-bag-size", "5"): "--triplet-bag-size 5: it must be at least 6",
-        ("--triplet-max-ap", "-1"): "--triplet-max-ap -1.0",
-        ("--triplet-alpha", "0"): "--triplet-alpha 0.0: it must be more than 0",
-        ("--per-batch-size", "2"): "--per-batch-size 2: a triplet is 3 images",
-        ("--images-filter", "7"): "lower --images-filter",
-        ("--pretrained", tmp_path / "none,1"): "none-symbol.json does not exist",
-        ("--data-dir", tmp_path / "none"): "train.idx",
-        ("--network", "q50"): "r50",
-    }.items():
-        assert words in error_of(capsys, *common, *argv), argv
+    words = argv.format(tmp_path=tmp_path).split()
+    assert BAD_INPUT[argv] in error_of(capsys, train_triplet, *common, *words)

@@ -50,6 +50,14 @@ class LossValueMetric(mx.metric.EvalMetric):
         _add(self, preds[-1].mean(), 1)
 
 
+def softmax_metrics(cross_entropy: bool) -> MXNet:
+    """Return accuracy and loss as one metric; cross_entropy: and the last output of the symbol."""
+    metrics = [AccMetric(), LossMetric()]
+    if cross_entropy:
+        metrics.append(LossValueMetric())
+    return mx.metric.CompositeEvalMetric(metrics)
+
+
 def _add(metric: MXNet, value: NDArray, count: int) -> None:
     """Add a sum over `count` images to a metric's values, those since the last line and those of the epoch."""
     total = value.asscalar()

@@ -1,93 +1,107 @@
-"""No silent NaN: outputs and gradients of every batch are looked at before they reach the parameters."""
+"""Check outputs and gradients of every batch for NaN and infinity before they reach the parameters."""
 
+from __future__ import annotations
+
+import enum
 import logging
 
 import numpy as np
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Module, NDArray, Params, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine.module_state import executors, moving_averages
+from insightface_mx.training.batches import DataBatch
+from insightface_mx.training.options import SKIP, STOP
 
-STOP, SKIP, REWIND = POLICIES = ("stop", "skip", "rewind")  # --on-nan
-_ATTEMPTS = 10  # bad batches with nothing good after the last of them
+_ATTEMPTS = 10  # consecutive bad batches without a new good one
 _AT_ONCE = 100  # arrays; MXNet's operator crashes on more than 200
-_SHOWN = 3
+_SHOWN = 3  # names and record ids in a message
+
+
+class Verdict(enum.Enum):
+    """What to do about a batch that went forward and backward."""
+
+    ACCEPT = "update the parameters"
+    SKIP = "leave the batch out"
+    REWIND = "return to the saved state"
 
 
 class NanGuard:
-    """Takes a Module through a batch, and rejects it where outputs or gradients are not finite, as --on-nan says.
+    """Takes a Module through a batch and judges the result."""
 
-    module: the bound Module. run: the Run that trains it. policy: one of POLICIES. The moving averages, which a forward
-    pass changes by itself, are those before the batch where it is skipped.
-    """
+    def __init__(self, module: Module, policy: str) -> None:
+        """Guard a bound Module.
 
-    def __init__(self, module, run, policy):
-        self._module, self._run, self._policy = module, run, policy
-        self._bad, self._last_bad = 0, 0
-        self._averages = None
+        Args:
+            module: The Module in training.
+            policy: STOP, SKIP or REWIND of `training.options`.
+        """
+        self._module, self._policy = module, policy
+        self._bad, self._last_bad = 0, 0  # bad batches since the last progress; the furthest bad step
+        self._averages: list[np.ndarray] = []
 
-    def forward_backward(self, batch):
-        """Outputs and gradients of a batch."""
+    def forward_backward(self, batch: DataBatch) -> None:
+        """Compute outputs and gradients of a batch."""
         if self._policy == SKIP:
             self._averages = [array.asnumpy() for array in moving_averages(self._module)]
         self._module.forward_backward(batch)
 
-    def rejects(self, batch):
-        """Whether `batch`, which went forward and backward, must not be used; everything is then as --on-nan says.
+    def judge(self, step: int, batch: DataBatch, resume_hint: str) -> Verdict:
+        """Judge a batch that went forward and backward.
 
-        Raises UserError, with the parameters as they were, where that is to stop or no longer helps.
+        The forward pass has changed the moving averages already: if the batch is to be skipped, they are set back.
+
+        Args:
+            step: Number of the batch, counted from 1.
+            batch: The batch.
+            resume_hint: How the user can continue, for the message.
+
+        Raises:
+            UserError: There is NaN or infinity, and the policy is to stop or no longer helps. The parameters are those
+                before the batch.
         """
-        problem, step = self._problem(), self._run.step
+        problem = self._problem()
         if not problem:
-            self._bad *= step <= self._last_bad
-            return False
+            if step > self._last_bad:
+                self._bad = 0
+            return Verdict.ACCEPT
         logging.error("batch %d: %s; its records: %s", step, problem, ", ".join(map(str, batch.index)))
         self._bad, self._last_bad = self._bad + 1, max(step, self._last_bad)
         if self._policy == STOP or self._bad > _ATTEMPTS:
-            raise UserError(self._message(step, problem, batch.index))
+            shown = ", ".join(map(str, batch.index[:_SHOWN]))
+            again = f", the {self._bad}th time without progress" if self._bad > 1 else ""
+            raise UserError(
+                f"batch {step} (records {shown}, ...; all are in the log): {problem}{again}. Its update was not made; "
+                f"{resume_hint}. Try --on-nan skip, or with --override a lower --lr or --clip-gradient"
+            )
         if self._policy == SKIP:
-            self._restore_averages()
+            for array, before in zip(moving_averages(self._module), self._averages):
+                array[:] = before
             logging.info("batch %d is skipped", step)
-        else:
-            self._run.rewind()
-        return True
+            return Verdict.SKIP
+        return Verdict.REWIND
 
-    def _problem(self):
-        """What is NaN or infinite, in words; '' if nothing is."""
-        names = []
+    def _problem(self) -> str:
+        """Name the outputs and gradients with NaN or infinity; '' if all are finite."""
+        names: list[str] = []
         for executor in executors(self._module):
             gradients = {
                 f"gradient of {name}": array for name, array in executor.grad_dict.items() if array is not None
             }
-            names += _not_finite({**executor.output_dict, **gradients})
+            names += not_finite({**executor.output_dict, **gradients})
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return f"NaN or infinity in {', '.join(names[:_SHOWN])}{more}" if names else ""
 
-    def _message(self, step, problem, records):
-        shown = ", ".join(map(str, records[:_SHOWN]))
-        again = f", the {self._bad}th time without progress" if self._bad > 1 else ""
-        return (
-            f"batch {step} (records {shown}, ...; all are in the log): {problem}{again}. Its update was not made; "
-            f"{self._run.way_back}. Try --on-nan skip, or with --override a lower --lr or --clip-gradient"
-        )
 
-    def _restore_averages(self):
-        for array, before in zip(moving_averages(self._module), self._averages):
-            array[:] = before
+def not_finite(arrays: Params) -> list[str]:
+    """Return the names of the arrays, all on one device, with NaN or infinity."""
+    if all(array.context.device_type == "cpu" for array in arrays.values()):
+        return [name for name, array in arrays.items() if not _is_finite(array.asnumpy())]
+    return not_finite_by_operator(arrays)
 
 
-def _not_finite(arrays):
-    """The names, in a dict name -> NDArray on one device, of those that hold NaN or infinity."""
-    on_cpu = all(array.context.device_type == "cpu" for array in arrays.values())
-    return (_by_numpy if on_cpu else _by_operator)(arrays)
-
-
-def _by_numpy(arrays):
-    return [name for name, array in arrays.items() if not _finite(array.asnumpy())]
-
-
-def _by_operator(arrays):
-    """Without moving the arrays from their device."""
+def not_finite_by_operator(arrays: Params) -> list[str]:
+    """Return what `not_finite` does, without moving the arrays from their device."""
     names, bad = list(arrays), []
     for start in range(0, len(names), _AT_ONCE):
         part = names[start : start + _AT_ONCE]
@@ -96,11 +110,11 @@ def _by_operator(arrays):
     return bad
 
 
-def _finite(array):
-    """Whether a numpy array is finite; its sum tells that in half the time, unless that overflows."""
+def _is_finite(array: np.ndarray) -> bool:
+    """Check an array by its sum, which takes half the time; elements are looked at if the sum overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
-def _all_finite(arrays):
+def _all_finite(arrays: list[NDArray]) -> bool:
     return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asscalar())

@@ -5,6 +5,7 @@
 import dataclasses
 from typing import Optional
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.cli.device import CTX_HELP
 from insightface_mx.cli.fields import option
 from insightface_mx.cli.types import not_negative
@@ -112,3 +113,13 @@ class RunOptions:
     )
     tensorboard: str = option("", "folder to write TensorBoard event files to", metavar="DIR", may_change=True)
     ctx: str = option("", CTX_HELP, may_change=True, own_parser=True)
+
+
+def check_run_options(options: RunOptions) -> None:
+    """Check that options of a run do not exclude each other.
+
+    Raises:
+        UserError: Two of them do.
+    """
+    if options.on_nan == REWIND and options.ckpt == NEVER:
+        raise UserError("--on-nan rewind goes back to a saved state, and --ckpt 0 saves none: change one of them")

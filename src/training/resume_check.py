@@ -1,51 +1,75 @@
-"""Whether a run may go on from a saved state under the options that it is given now."""
+"""Compare a run that is to resume with the run that saved the state: same options, same data, same batches."""
+
+from __future__ import annotations
 
 import logging
 import os
+from typing import Any, Dict
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.fields import group_fields
 from insightface_mx.cli.types import size_text
 from insightface_mx.formats import manifest
+from insightface_mx.training.batches import ImageIterator
+from insightface_mx.training.state import Metadata
 
-# Options that may differ: they change what is shown, tested or saved, where it runs and when it ends. The seed, the
-# batch and the data are compared as the facts that they stand for.
-FREE = frozenset(
-    "data_dir per_batch_size seed target prefix ckpt verbose max_steps end_epoch ctx workers tensorboard keep "
-    "save_every resume override on_nan on_bad_record memory_report".split()
-)
+OptionValues = Dict[str, Any]  # option name with underscores -> value, in JSON's types
+
+_COMPARED = {  # besides the options: entry of the metadata -> words of the message
+    "command": "command",
+    "seed": "--seed",
+    "batch_size": "a total batch of",
+    "images": "images in train.rec:",
+    "bytes": "bytes in train.rec:",
+    "classes": "classes in property:",
+}
 
 
-def agreed_facts(args, command, data, contexts, saved):
-    """What a state remembers, in JSON's types, of the run that it belongs to; checked against the saved State, if any.
+def run_metadata(command: str, options: object, seed: int, images: ImageIterator, contexts: int) -> Metadata:
+    """Return what a saved state remembers of its run.
 
-    data: the FaceImageIter. Raises UserError as `check` does.
+    Args:
+        command: The name of the command.
+        options: A dataclass of groups of options, such as `options.SoftmaxOptions`.
+        seed: The seed that is really used.
+        images: The images.
+        contexts: Number of contexts.
     """
-    given = {
+    return {
         "command": command,
-        "options": {
-            name: size_text(value) if name == "image_size" else value
-            for name, value in vars(args).items()
-            if name not in FREE
-        },
-        "seed": args.seed,
-        "batch_size": data.batch_size,
-        "images": len(data.images),
-        "bytes": os.path.getsize(data.records.path),
-        "classes": data.num_classes,
-        "contexts": len(contexts),
+        "options": fixed_options(options),
+        "seed": seed,
+        "batch_size": images.batch_size,
+        "images": len(images.images),
+        "bytes": os.path.getsize(images.records.path),
+        "classes": images.num_classes,
+        "contexts": contexts,
     }
-    if saved:
-        check(saved.facts, given, args.override)
-    return given
 
 
-def check(saved, given, override):
-    """Refuse to go on where the facts of the run that saved and of the one that is to go on contradict each other.
+def fixed_options(options: object) -> OptionValues:
+    """Return the values of the options that a resumed run must not change."""
+    return {
+        field.name: _in_json(getattr(getattr(options, group), field.name))
+        for group, field in group_fields(type(options))
+        if not field.metadata["may_change"]
+    }
 
-    Raises UserError naming each with both values, or with `override` only says so in the log. Another number of
-    contexts and other versions of packages are always allowed, and logged.
+
+def check_resume(saved: Metadata, given: Metadata, defaults: OptionValues, override: bool) -> None:
+    """Check that the options and the data of a run are those of the saved run.
+
+    Args:
+        saved: Metadata of the saved state.
+        given: Metadata of this run.
+        defaults: Values of the options of this run that are not given. An option that the saved run did not know yet
+            counts as its default.
+        override: Log differences as warnings instead.
+
+    Raises:
+        UserError: They differ; the message names all differences.
     """
-    differing = _differing(saved, given)
+    differing = _differences(saved, given, defaults)
     if differing and not override:
         raise UserError(
             f"--resume: the saved run had {'; '.join(differing)}. Give its values, or --override to go on with the new "
@@ -53,6 +77,10 @@ def check(saved, given, override):
         )
     for text in differing:
         logging.warning("--override: the saved run had %s", text)
+
+
+def log_environment(saved: Metadata, given: Metadata) -> None:
+    """Log what may always differ from the saved run: the number of contexts, and versions of packages."""
     if saved["contexts"] != given["contexts"]:
         logging.info(
             "saved on %d contexts, going on with %d: the same batches in the same order",
@@ -64,21 +92,23 @@ def check(saved, given, override):
             logging.info("saved with %s %s, going on with %s", name, saved["versions"].get(name), version)
 
 
-def _differing(saved, given):
-    """Descriptions of what differs."""
-    kinds = {
-        "command": "command",
-        "seed": "--seed",
-        "batch_size": "a total batch of",
-        "images": "images in train.rec:",
-        "bytes": "bytes in train.rec:",
-        "classes": "classes in property:",
-    }
-    before, now = ({text: of[name] for name, text in kinds.items()} for of in (saved, given))
-    for values, of in ((before, saved), (now, given)):
-        values.update((f"--{name.replace('_', '-')}", value) for name, value in of["options"].items())
+def _differences(saved: Metadata, given: Metadata, defaults: OptionValues) -> list[str]:
+    """Return one line for each value that differs."""
+    before = {words: saved[name] for name, words in _COMPARED.items()}
+    now = {words: given[name] for name, words in _COMPARED.items()}
+    before.update(_by_option({**defaults, **saved["options"]}))
+    now.update(_by_option(given["options"]))
     return [
-        f"{text} {before.get(text)} (now {now.get(text)})"
-        for text in {**before, **now}
-        if before.get(text) != now.get(text)
+        f"{words} {before.get(words)} (now {now.get(words)})"
+        for words in {**before, **now}
+        if before.get(words) != now.get(words)
     ]
+
+
+def _by_option(values: OptionValues) -> dict[str, Any]:
+    return {f"--{name.replace('_', '-')}": value for name, value in values.items()}
+
+
+def _in_json(value: Any) -> Any:
+    """Return an option's value as JSON holds it: a size as its text."""
+    return size_text(value) if isinstance(value, tuple) else value

@@ -1,214 +1,180 @@
-"""A training run from its first batch to its last, across interruptions: what it counts, saves and restores."""
+"""A training run from its first batch to its last, across interruptions: its counters, state and random numbers."""
+
+from __future__ import annotations
 
 import copy
 import logging
+from typing import Iterator
 
 import numpy as np
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Module, MXNet, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine import module_state
-from insightface_mx.training import schedule
 from insightface_mx.training import state as training_state
-from insightface_mx.training.evaluate_and_save import NEVER
-from insightface_mx.training.interrupt import Interruption
-from insightface_mx.training.nan_guard import REWIND
-
-
-def find_saved(args):
-    """The state that --resume goes on from, its seed taken over where none is given; None to start from scratch."""
-    training_state.remove_leftovers(args.prefix)
-    if not args.resume:
-        if training_state.exists(args.prefix):
-            logging.warning(
-                "%s-state-*: an earlier run's, which this run's first save replaces (see --resume)", args.prefix
-            )
-        return None
-    saved = training_state.newest(args.prefix)
-    if saved is None:
-        logging.info("--resume: no training state under %s yet, starting from scratch", args.prefix)
-    elif args.seed is None:
-        args.seed = saved.facts["seed"]
-    return saved
+from insightface_mx.training.batches import BatchSource, DataBatch
+from insightface_mx.training.evaluate_and_save import EvaluateAndSave
+from insightface_mx.training.options import NEVER, REWIND, RunOptions
+from insightface_mx.training.state import Metadata, State
 
 
 class Run:
-    """Counts a run's batches and keeps its state on disk.
+    """Counts a run's batches and keeps its state on disk; `training.loop.fit` drives it.
 
-    args: the command's options. facts: those of `agreed_facts`. module, optimizer: what is trained. source: where the
-    batches come from, an `Epochs` or the like. tester: the TestAndSave. saved: the State to go on from, or None.
-    Attributes: step, batches so far; saved_step, those that the newest saved state has seen, or None; signal, what
-    ended the run early, or None.
+    The learning rate and SphereFace's beta follow from the step. All random numbers follow from the seed, the step and
+    the number of rewinds, because MXNet's own random state cannot be read.
 
-    The learning rate and SphereFace's beta follow from the step, and so do all random numbers, from the seed, the step
-    and how often the run was rewound: MXNet's own random state cannot be read.
+    Attributes:
+        step: Batches so far.
+        options: The options of the run.
+        model: The bound Module.
+        optimizer: Its optimizer.
+        source: Where the batches come from.
+        evaluator: What tests and saves checkpoints.
     """
 
-    def __init__(self, args, facts, module, optimizer, source, tester, saved=None):
-        self.step, self.saved_step, self.signal = 0, None, None
-        self._args, self._facts = args, facts
-        self._module, self._optimizer, self._source, self._tester = module, optimizer, source, tester
-        self._schedule = copy.deepcopy(optimizer.lr_scheduler)  # it changes as it is used
-        self._rewinds, self._number = 0, None
+    def __init__(
+        self,
+        options: RunOptions,
+        metadata: Metadata,
+        model: Module,
+        optimizer: MXNet,
+        source: BatchSource,
+        evaluator: EvaluateAndSave,
+        last_batch: int | None,
+    ) -> None:
+        """Prepare a run; `start` begins it.
+
+        Args:
+            options: The options of the run.
+            metadata: As `resume_check.run_metadata` returns it.
+            model: The bound Module in training.
+            optimizer: Its optimizer.
+            source: Where the batches come from.
+            evaluator: What tests and saves checkpoints.
+            last_batch: The batch at which --max-steps or the schedule ends the run, None for neither.
+        """
+        self.step = 0
+        self.model, self.optimizer, self.source, self.evaluator = model, optimizer, source, evaluator
+        self.options, self._metadata, self._last_batch = options, metadata, last_batch
+        self._schedule = copy.deepcopy(optimizer.lr_scheduler)  # it changes while it is used
+        self._rewinds = 0
+        self._saved_step: int | None = None  # batches that the newest saved state has seen
+        self._saved_number: int | None = None
+
+    def start(self, saved: State | None) -> None:
+        """Continue from a saved state; without one, save at once if --on-nan rewind needs a state to return to."""
         if saved:
             self._restore(saved)
-            source.start(*self._position(saved.facts), saved.arrays, self._seed())
-            logging.info("going on after batch %d, epoch %d, from %s-state", self.step, source.epoch, args.prefix)
-        elif args.on_nan == REWIND:
-            self.save()  # there must be something to go back to
-
-        in_source = source.batches_left
-        steps = schedule.lr_steps(args.lr_steps, facts["batch_size"], schedule.default_steps(args.loss_type))
-        ends = [
-            None if in_source is None else self.step + in_source,
-            schedule.last_batch(args, args.max_steps, steps),
-        ]
-        self._last = min((end for end in ends if end is not None), default=None)
+            self.source.start(*self._position(saved.metadata), saved.arrays, self._seed())
+            logging.info(
+                "going on after batch %d, epoch %d, from %s-state", self.step, self.source.epoch, self.options.prefix
+            )
+        elif self.options.on_nan == REWIND:
+            self.save()
+        left = self.source.batches_left
+        if left is not None:
+            end = self.step + left
+            self._last_batch = end if self._last_batch is None else min(end, self._last_batch)
 
     @property
-    def batches_left(self):
-        """Batches until the run's end; None where it has none that could be told."""
-        return None if self._last is None else max(0, self._last - self.step)
+    def batches_left(self) -> int | None:
+        """Batches until the run's end; None if unknown."""
+        return None if self._last_batch is None else max(0, self._last_batch - self.step)
 
     @property
-    def way_back(self):
-        """Where the run can be taken up again, in words."""
-        return "nothing is saved yet" if self.saved_step is None else f"--resume goes on after batch {self.saved_step}"
+    def resume_hint(self) -> str:
+        """Where the run can be resumed, in words."""
+        step = self._saved_step
+        return "nothing is saved yet" if step is None else f"--resume goes on after batch {step}"
 
-    def batches(self):
-        """Batches until the run's end, or until none are left or a signal came; then saves.
+    def batches(self) -> Iterator[DataBatch]:
+        """Yield batches until the run's end, each with `step` counted up and MXNet's random numbers set.
 
-        The state is also saved when --save-every says so, once the loop's body is done with a batch, and where images
-        can no longer be read, which raises UserError.
+        Raises:
+            UserError: Images can no longer be read; the state is saved before.
         """
-        with Interruption() as interruption:
-            while self.batches_left != 0 and not interruption.signal:
-                batch = self._next_batch()
-                if batch is None:
-                    break
-                self.step += 1
-                self._seed_batch()
-                yield batch
-                if self._args.save_every and self.step % self._args.save_every == 0:
-                    self.save()
-            self.signal = interruption.signal
-            self._tester.finish(self.step, self._source.epoch)
+        while self.batches_left != 0:
+            batch = self._next_batch()
+            if batch is None:
+                return
+            self.step += 1
+            mx.random.seed(_mixed(self._seed(), self.step) >> 1)
+            yield batch
+
+    def save_if_due(self) -> None:
+        """Save the state if --save-every asks for it after this batch."""
+        if self.options.save_every and self.step % self.options.save_every == 0:
             self.save()
 
-    def save(self):
-        """Save the state, unless it is saved or --ckpt 0 forbids it; then remove the checkpoints --keep leaves out."""
-        if self._args.ckpt == NEVER or self.saved_step == self.step:
+    def save(self) -> None:
+        """Save the state, unless it is saved or --ckpt 0 forbids it; then remove old checkpoints, as --keep says."""
+        if self.options.ckpt == NEVER or self._saved_step == self.step:
             return
-        arrays = {**module_state.read(self._module), **self._source.arrays()}
-        facts = {
-            **self._facts,
+        arrays = {**module_state.read(self.model), **self.source.arrays()}
+        metadata = {
+            **self._metadata,
             "step": self.step,
-            "epoch": self._source.epoch,
-            "batch": self._source.batch,
+            "epoch": self.source.epoch,
+            "batch": self.source.batch,
             "rewinds": self._rewinds,
-            "updates": self._optimizer.num_update,
-            "learning_rate": self._optimizer.learning_rate,
-            "tests": self._tester.state(),
+            "updates": self.optimizer.num_update,
+            "learning_rate": self.optimizer.learning_rate,
+            "tests": self.evaluator.state(),
         }
-        self._number = training_state.save(self._args.prefix, facts, arrays, self._number)
-        self.saved_step = self.step
+        self._saved_number = training_state.save(self.options.prefix, metadata, arrays, self._saved_number)
+        self._saved_step = self.step
         logging.info("training state saved after batch %d", self.step)
-        self._tester.prune(self._args.keep)
+        self.evaluator.remove_old()
 
-    def rewind(self):
-        """Go back to the newest saved state, and from there on with other batches and random numbers."""
-        saved = training_state.newest(self._args.prefix)
+    def rewind(self) -> None:
+        """Return to the newest saved state, and continue with other batches and random numbers."""
+        saved = training_state.newest(self.options.prefix)
         if saved is None:
-            raise UserError(f"--on-nan rewind: {self._args.prefix}-state-* was removed while the run went on")
+            raise UserError(f"--on-nan rewind: {self.options.prefix}-state-* was removed while the run went on")
         self._restore(saved)
         self._rewinds += 1
-        self._source.divert(*self._position(saved.facts), self._seed())
+        self.source.restart_reshuffled(*self._position(saved.metadata), self._seed())
         logging.warning("back to batch %d, to go on with other batches", self.step)
 
-    def _restore(self, saved):
-        facts = saved.facts
-        optimizer = self._optimizer
-        optimizer.lr_scheduler = copy.deepcopy(self._schedule)
-        module_state.set_update_count(optimizer, facts["updates"])
-        module_state.restore(self._module, optimizer, saved.arrays)
-        self._tester.restore(facts["tests"])
-        self.step = self.saved_step = facts["step"]
-        self._rewinds, self._number = facts["rewinds"], saved.number
+    def finish(self) -> None:
+        """Save the last checkpoint and the last state."""
+        self.evaluator.after_training(self.step, self.source.epoch)
+        self.save()
 
-    def _position(self, facts):
-        """Epoch and batch to go on from; with --override the batch may have another size, and so another number."""
-        return facts["epoch"], facts["batch"] * facts["batch_size"] // self._facts["batch_size"]
+    def _restore(self, saved: State) -> None:
+        """Set model, optimizer, evaluator and counters to a saved state; the source is the caller's task."""
+        metadata = saved.metadata
+        self.optimizer.lr_scheduler = copy.deepcopy(self._schedule)
+        module_state.set_update_count(self.optimizer, metadata["updates"])
+        module_state.restore(self.model, self.optimizer, saved.arrays)
+        self.evaluator.restore(metadata["tests"])
+        self.step = self._saved_step = metadata["step"]
+        self._rewinds, self._saved_number = metadata["rewinds"], saved.number
 
-    def _next_batch(self):
+    def _position(self, metadata: Metadata) -> tuple[int, int]:
+        """Return epoch and batch to continue from; with --override the batch may have another size."""
+        return metadata["epoch"], metadata["batch"] * metadata["batch_size"] // self._metadata["batch_size"]
+
+    def _next_batch(self) -> DataBatch | None:
         try:
-            return self._source.next()
+            return self.source.next_batch()
         except UserError:
             self.save()
             raise
         except OSError as error:
             self.save()
             raise UserError(
-                f"cannot read the images any more ({error.strerror}): make {self._args.data_dir} accessible again; "
-                f"{self.way_back}"
+                f"cannot read the images any more ({error.strerror}): make {self.source.path} accessible again; "
+                f"{self.resume_hint}"
             ) from error
 
-    def _seed_batch(self):
-        mx.random.seed(int(np.random.SeedSequence([self._seed(), self.step]).generate_state(1)[0] >> 1))
-
-    def _seed(self):
-        if not self._rewinds:
-            return self._args.seed
-        return int(np.random.SeedSequence([self._args.seed, self._rewinds]).generate_state(1)[0])
+    def _seed(self) -> int:
+        """Return the seed of this run, another one after every rewind."""
+        seed = self._metadata["seed"]
+        return _mixed(seed, self._rewinds) if self._rewinds else seed
 
 
-class Batches:
-    """Where a run is in the batches of its FaceImageIter `data`."""
-
-    def __init__(self, data):
-        self._data = data
-
-    @property
-    def epoch(self):
-        return self._data.epoch
-
-    @property
-    def batch(self):
-        """Number of batches that were taken from the epoch."""
-        return self._data.batch
-
-
-class Epochs(Batches):
-    """Batches of a FaceImageIter, epoch after epoch.
-
-    epochs: after how many the run ends.
-    """
-
-    def __init__(self, data, epochs):
-        super().__init__(data)
-        self._epochs = epochs
-
-    @property
-    def batches_left(self):
-        """Batches until the last epoch is done."""
-        return (self._epochs - self.epoch) * self._data.batches_per_epoch - self.batch
-
-    def next(self):
-        """The next batch, of the next epoch where this one has ended."""
-        try:
-            return self._data.next()
-        except StopIteration:
-            self._data.reset()
-            return self._data.next()
-
-    def arrays(self):
-        """What of the position has to be saved as arrays: nothing, it follows from the seed, epoch and batch."""
-        return {}
-
-    def start(self, epoch, batch, arrays, seed):
-        """Go on behind `batch` batches of an epoch."""
-        self._data.seed = seed
-        self._data.start(epoch, batch)
-
-    def divert(self, epoch, batch, seed):
-        """Go on there in another order: some of the epoch's images come twice, others not at all."""
-        self.start(epoch, batch, {}, seed)
+def _mixed(seed: int, counter: int) -> int:
+    """Return a 32-bit random number that follows from a seed and a counter."""
+    return int(np.random.SeedSequence([seed, counter]).generate_state(1)[0])

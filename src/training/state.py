@@ -1,84 +1,96 @@
-"""What a training run needs to go on later, on disk: PREFIX-state-N.params and its manifest PREFIX-state-N.json.
+"""Training states on disk: PREFIX-state-N.params and its manifest PREFIX-state-N.json, all that a run needs to resume.
 
-The .params file holds every array, in MXNet's format; the manifest, which is written last, everything else. N counts
-the saves. The two newest are kept, so that at every moment one of them is whole.
+The .params file holds every array in MXNet's format; the manifest, which is written last, holds everything else. N
+counts the saves. The two newest states are kept, so that one of them is complete at every moment.
 """
+
+from __future__ import annotations
 
 import contextlib
 import logging
 import os
 import re
-from typing import Dict, NamedTuple
+from typing import Any, Dict, Iterable, NamedTuple
 
-from insightface_mx.base.compat import mx
+from insightface_mx.base.compat import Params
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats import atomic, checkpoint, manifest
 
+Metadata = Dict[str, Any]  # of a run, in JSON's types
+
 
 class State(NamedTuple):
-    """A saved state: its number, the manifest's facts, and a dict name -> NDArray at the processor."""
+    """A saved state: N, the manifest's metadata, and the arrays in CPU memory."""
 
     number: int
-    facts: Dict[str, object]
-    arrays: Dict[str, mx.nd.NDArray]
+    metadata: Metadata
+    arrays: Params
 
 
-def exists(prefix):
-    """Whether anything was saved under a prefix, whole or not."""
+def exists(prefix: str) -> bool:
+    """Return whether anything was saved under a prefix, complete or not."""
     return bool(_numbers(prefix))
 
 
-def newest(prefix):
-    """The newest State under a prefix that is whole, None where none was ever saved.
+def newest(prefix: str) -> State | None:
+    """Return the newest complete state under a prefix, None if none was ever saved.
 
-    Damaged ones are passed over with a warning. Raises UserError where all are damaged.
+    A damaged state is skipped with a warning.
+
+    Raises:
+        UserError: All states are damaged.
     """
     problems = []
     for number in reversed(_numbers(prefix)):
         state, problem = _load(prefix, number)
         if state:
             return state
-        logging.warning("passed over a damaged training state: %s", problem)
+        logging.warning("skipped a damaged training state: %s", problem)
         problems.append(problem)
     if problems:
         raise UserError(
-            f"--resume: no training state under {prefix} is whole ({'; '.join(problems)}). Start from a checkpoint "
-            f"with --pretrained, or remove {prefix}-state-* to start anew"
+            f"--resume: no training state under {prefix} is complete ({'; '.join(problems)}). Start from a checkpoint "
+            f"with --pretrained, or remove {prefix}-state-* to start from scratch"
         )
     return None
 
 
-def _load(prefix, number):
-    """A State and '', or None and what is wrong with it."""
+def _load(prefix: str, number: int) -> tuple[State | None, str]:
+    """Return a state and '', or None and what is wrong with it."""
     try:
-        facts = manifest.read(_manifest_path(prefix, number))
-        return State(number, facts, checkpoint.load_arrays(_arrays_path(prefix, number))), ""
+        metadata = manifest.read(_manifest_path(prefix, number))
+        return State(number, metadata, checkpoint.load_arrays(_arrays_path(prefix, number))), ""
     except (manifest.Damaged, UserError) as error:
         return None, str(error)
 
 
-def save(prefix, facts, arrays, previous):
-    """Save a state and return its number; afterwards only it and state number `previous` (None: it alone) are there.
+def save(prefix: str, metadata: Metadata, arrays: Params, previous: int | None) -> int:
+    """Save a state; afterwards only it and state number `previous` (None: it alone) are there.
 
-    Raises UserError, with what was saved before untouched, when the folder cannot be written.
+    Returns:
+        The number of the state.
+
+    Raises:
+        UserError: The folder cannot be written; earlier states are untouched.
     """
     number = max(_numbers(prefix), default=0) + 1
     path = _arrays_path(prefix, number)
     with atomic.report_write_errors(path):
         checkpoint.save_arrays(path, arrays)
-        manifest.write(_manifest_path(prefix, number), [path], facts)
+        manifest.write(_manifest_path(prefix, number), [path], metadata)
         _remove_others(prefix, {number, previous})
     return number
 
 
-def remove_leftovers(prefix):
+def remove_leftovers(prefix: str) -> None:
     """Remove the temporary files that a killed run left under a prefix."""
     pattern = re.compile(rf"{re.escape(os.path.basename(prefix))}-(symbol|\d+|state-\d+)\.(json|params)\.tmp\d+")
     with atomic.report_write_errors(prefix):
         _remove(prefix, [name for name in _files(prefix) if pattern.fullmatch(name)])
 
 
-def _remove_others(prefix, numbers):
+def _remove_others(prefix: str, numbers: Iterable[int | None]) -> None:
+    """Remove all states but those with these numbers."""
     name = os.path.basename(prefix)
     kept = {f"{name}-state-{number}.{kind}" for number in numbers for kind in ("json", "params")}
     pattern = re.compile(rf"{re.escape(name)}-state-\d+\.(json|params)")
@@ -86,24 +98,24 @@ def _remove_others(prefix, numbers):
     _remove(prefix, sorted(others))  # .json before .params: a manifest without its file would look like damage
 
 
-def _remove(prefix, names):
+def _remove(prefix: str, names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(os.path.dirname(prefix), name))
 
 
-def _files(prefix):
+def _files(prefix: str) -> list[str]:
     folder = os.path.dirname(prefix) or "."
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
-def _numbers(prefix):
+def _numbers(prefix: str) -> list[int]:
     return checkpoint.find_ids(prefix, r"-state-(\d+)\.json") if os.path.isdir(os.path.dirname(prefix) or ".") else []
 
 
-def _arrays_path(prefix, number):
+def _arrays_path(prefix: str, number: int) -> str:
     return f"{prefix}-state-{number}.params"
 
 
-def _manifest_path(prefix, number):
+def _manifest_path(prefix: str, number: int) -> str:
     return f"{prefix}-state-{number}.json"

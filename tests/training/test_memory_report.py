@@ -5,12 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from insightface_mx import losses, options, train_softmax
+from insightface_mx import losses, options, recipe, train_softmax
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine import prelu_library
 from insightface_mx.engine.cpu_rewrite import rewrite
-from insightface_mx.training import build as training
 from insightface_mx.training import memory_report
 from insightface_mx.training.memory_report import MemoryEstimate, available_bytes, largest_fit
 
@@ -20,11 +19,15 @@ MIB = 2**20
 
 def parse(*argv):
     parser = options.parser(options.SoftmaxOptions, "", "")
-    return parser.parse_args([*SMALL, *argv])
+    return options.read(parser.parse_args([*SMALL, *argv]), options.SoftmaxOptions)
 
 
-def step(args):
-    return train_softmax.memory_step(args, training.build_network(args))
+def network(given):
+    return recipe.build_network(given.network, given.data.image_size)
+
+
+def step(given):
+    return train_softmax.memory_step(given, network(given))
 
 
 def estimate(*argv, classes=50, contexts=1):
@@ -33,9 +36,9 @@ def estimate(*argv, classes=50, contexts=1):
 
 def bound_sizes(classes, *argv):
     """Bytes of the parameters, of their gradients and of the moving averages that a Module really has."""
-    args = parse(*argv)
-    symbol = losses.training_symbol(training.build_network(args), classes, args, args.emb_size)
-    states = losses.state_names(args)
+    given = parse(*argv)
+    symbol = losses.training_symbol(network(given), classes, given.loss, given.network.emb_size)
+    states = losses.state_names(given.loss)
     module = mx.mod.Module(symbol, label_names=["softmax_label"], state_names=states)
     module.bind([("data", (2, 3, 32, 32))], [("softmax_label", (2,))])
     executor = module._exec_group.execs[0]
@@ -70,10 +73,10 @@ def test_momentum_is_held_once_and_the_kvstore_has_copies():
 
 
 def test_the_plan_of_another_batch_is_what_mxnet_sets_aside():
-    args = parse()
+    given = parse()
     found = estimate()
     shapes = {"data": (64, 3, 32, 32), "softmax_label": (64,)}
-    symbol = rewrite(losses.training_symbol(training.build_network(args), 20000, args, args.emb_size), None, shapes)
+    symbol = rewrite(losses.training_symbol(network(given), 20000, given.loss, given.network.emb_size), None, shapes)
     requests = {name: "null" if name in ("data", "softmax_label") else "write" for name in symbol.list_arguments()}
     executor = symbol.simple_bind(mx.cpu(), requests, **shapes)
     parts = found.of_context(64, 20000)

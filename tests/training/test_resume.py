@@ -9,46 +9,42 @@ import subprocess
 import sys
 import threading
 
+import harness
 import kill_harness
 import numpy as np
 import pytest
+from small_training import Recorder, scores, small_network
 
 from insightface_mx import train_softmax, train_triplet
 from insightface_mx.base.compat import mx
+from insightface_mx.base.errors import UserError
 from insightface_mx.engine import module_state
 from insightface_mx.formats import checkpoint, manifest
 from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.options import NetworkOptions, SoftmaxOptions
+from insightface_mx.training import resume_check
 from insightface_mx.training import state as training_state
 
 SMALL = "--emb-size 8 --image-size 32,32 --per-batch-size 5 --target toy --lr 0.02 --ckpt 2".split()
 TRIPLETS = "--emb-size 8 --image-size 32,32 --per-batch-size 6 --lr 0.02 --triplet-bag-size 20".split()
 
 
-@pytest.fixture(autouse=True)
-def small_network(monkeypatch):
-    for command in (train_softmax, train_triplet):
-        monkeypatch.setattr(command, "build_network", kill_harness.network)
-
-
-def run(data_dir, prefix, *argv, command=train_softmax, seed="1"):
+def arguments(data_dir, prefix, *argv, command=train_softmax, seed="1"):
     options = TRIPLETS if command is train_triplet else SMALL
     seeded = ["--seed", seed] if seed else []
-    argv = [*options, "--data-dir", data_dir, "--prefix", prefix, *seeded, *argv]
-    command.main([str(word) for word in argv])
+    return [command, *options, "--data-dir", data_dir, "--prefix", prefix, *seeded, *argv]
 
 
-def error_of(capsys, *argv, **named):
-    with pytest.raises(SystemExit) as stop:
-        run(*argv, **named)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert len(error.strip().splitlines()) <= 2
-    return error
+def run(*argv, command=train_softmax, seed="1", **replacements):
+    harness.run(*arguments(*argv, command=command, seed=seed), network=small_network, **replacements)
 
 
-def facts(prefix):
-    return training_state.newest(str(prefix)).facts
+def error_of(capsys, *argv, seed="1"):
+    return harness.error_of(capsys, *arguments(*argv, seed=seed), network=small_network)
+
+
+def metadata(prefix):
+    return training_state.newest(str(prefix)).metadata
 
 
 def arrays(prefix):
@@ -94,7 +90,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(data_dir, tmp_path, 
     for steps in ("3", "4", "8"):  # 4 batches are an epoch of the one-context runs
         run(data_dir, tmp_path / "parts", *settings, "--max-steps", steps, "--resume", "--workers", "2")
     assert_same(arrays(tmp_path / "whole"), arrays(tmp_path / "parts"))
-    ends = facts(tmp_path / "whole"), facts(tmp_path / "parts")
+    ends = metadata(tmp_path / "whole"), metadata(tmp_path / "parts")
     for key in ("step", "epoch", "batch", "updates", "learning_rate", "tests"):
         assert ends[0][key] == ends[1][key]
     assert ends[0]["tests"]["count"] == 2
@@ -115,22 +111,18 @@ def test_triplets_go_on_in_the_middle_of_a_bag(data_dir, tmp_path):
     for steps in ("4", "17", "28"):
         run(data_dir, tmp_path / "parts", "--max-steps", steps, "--resume", "auto", command=train_triplet)
     assert_same(arrays(tmp_path / "whole"), arrays(tmp_path / "parts"))
-    end = facts(tmp_path / "parts")
+    end = metadata(tmp_path / "parts")
     assert end["epoch"] > 0
     assert end["batch"] < len(arrays(tmp_path / "parts")["triplets"]) // 2
 
 
 @pytest.mark.parametrize("command", [train_softmax, train_triplet])
-def test_other_contexts_get_the_same_batches(data_dir, tmp_path, capsys, monkeypatch, command):
-    def batches(*argv):
-        seen = []
-        rejects = command.NanGuard.rejects
-        monkeypatch.setattr(
-            command.NanGuard, "rejects", lambda guard, batch: seen.append(batch.index) or rejects(guard, batch)
-        )
-        run(data_dir, tmp_path / "m", "--per-batch-size", argv[0], "--ctx", argv[1], *argv[2:], command=command)
-        monkeypatch.setattr(command.NanGuard, "rejects", rejects)
-        return np.array(seen)
+def test_other_contexts_get_the_same_batches(data_dir, tmp_path, capsys, command):
+    def batches(size, context, *argv):
+        recorder = Recorder()
+        settings = ["--per-batch-size", size, "--ctx", context, *argv]
+        run(data_dir, tmp_path / "m", *settings, command=command, observers=[recorder])
+        return np.array(recorder.records)
 
     whole = batches("6", "cpu:2", "--max-steps", "4")
     first = batches("6", "cpu:2", "--max-steps", "2", "--resume", "--override")
@@ -160,8 +152,8 @@ def test_nothing_saved_yet_starts_from_scratch(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "n", "--max-steps", "2")
     assert_same(arrays(tmp_path / "m"), arrays(tmp_path / "n"))
     run(data_dir, tmp_path / "m", "--max-steps", "1")
-    assert "an earlier run's" in capsys.readouterr().out
-    assert facts(tmp_path / "m")["step"] == 1
+    assert "states of an earlier run" in capsys.readouterr().out
+    assert metadata(tmp_path / "m")["step"] == 1
 
 
 def test_the_seed_is_taken_over(data_dir, tmp_path, capsys):
@@ -204,9 +196,36 @@ def test_contradicting_options_are_all_named(data_dir, tmp_path, capsys):
     assert "--max-steps" not in message
     assert files(tmp_path) == before
     run(data_dir, tmp_path / "m", *new, "--override", seed="7")
-    assert facts(tmp_path / "m")["step"] == 2
-    assert facts(tmp_path / "m")["options"]["lr"] == 0.05
+    assert metadata(tmp_path / "m")["step"] == 2
+    assert metadata(tmp_path / "m")["options"]["lr"] == 0.05
     assert "--override: the saved run had --lr 0.02 (now 0.05)" in capsys.readouterr().out
+
+
+def test_an_option_that_the_saved_run_did_not_know_counts_as_its_default(data_dir, tmp_path, capsys):
+    run(data_dir, tmp_path / "m", "--max-steps", "1")
+    saved = metadata(tmp_path / "m")
+    given = {**saved, "options": dict(saved["options"])}
+    del saved["options"]["warmup"]
+    defaults = resume_check.fixed_options(SoftmaxOptions())
+    resume_check.check_resume(saved, given, defaults, override=False)
+    given["options"]["warmup"] = 3
+    with pytest.raises(UserError, match=r"the saved run had --warmup 0 \(now 3\)\. Give its values"):
+        resume_check.check_resume(saved, given, defaults, override=False)
+
+
+def test_the_options_that_must_not_change():
+    """As every saved state has them, but for those that came later."""
+    later = {"lr_batch"}
+    known = (
+        "image_size rand_mirror cutoff color images_filter network emb_size version_se version_input version_output "
+        "version_unit version_act version_multiplier use_deformable bn_mom lr lr_steps lr_schedule warmup "
+        "clip_gradient wd mom pretrained freeze no_cpu_rewrite loss_type margin_m margin_s margin_a margin_b "
+        "easy_margin margin beta beta_min beta_freeze gamma power scale fc7_wd_mult fc7_lr_mult fc7_no_bias ce_loss "
+        "pretrained_fc7"
+    )
+    found = resume_check.fixed_options(SoftmaxOptions())
+    assert set(found) == {*known.split(), *later}
+    assert found["image_size"] == "112,112"
 
 
 def test_another_network_is_refused_in_spite_of_override(data_dir, tmp_path, capsys):
@@ -235,7 +254,7 @@ def test_options_that_may_differ(data_dir, tmp_path):
         *"--resume --max-steps 2 --end-epoch 9 --verbose 1 --workers 3 --ckpt 1 --keep 2 --save-every 5".split(),
         *"--on-nan skip --target none".split(),
     )
-    assert facts(tmp_path / "m")["step"] == 2
+    assert metadata(tmp_path / "m")["step"] == 2
 
 
 def two_states(data_dir, folder):
@@ -258,7 +277,7 @@ DAMAGE = {"flipped": flip, "cut": cut, "empty": lambda path: path.write_bytes(b"
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("kind", ["json", "params"])
-def test_a_damaged_state_is_passed_over(data_dir, tmp_path, capsys, damage, kind):
+def test_a_damaged_state_is_skipped(data_dir, tmp_path, capsys, damage, kind):
     two_states(data_dir, tmp_path)
     whole = arrays(tmp_path / "m")
     capsys.readouterr()
@@ -266,7 +285,7 @@ def test_a_damaged_state_is_passed_over(data_dir, tmp_path, capsys, damage, kind
     run(data_dir, tmp_path / "m", "--max-steps", "4", "--resume")
     out = capsys.readouterr().out
     if (damage, kind) != ("removed", "json"):  # then it was never finished
-        assert f"passed over a damaged training state: {tmp_path}/m-state-2.{kind}: " in out
+        assert f"skipped a damaged training state: {tmp_path}/m-state-2.{kind}: " in out
     assert "going on after batch 2," in out
     assert_same(arrays(tmp_path / "m"), whole)
 
@@ -330,7 +349,7 @@ def test_images_that_can_no_longer_be_read(data_dir, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(RecordFile, "read", vanishing)
     message = error_of(capsys, data_dir, tmp_path / "m", "--max-steps", "12")
-    step = facts(tmp_path / "m")["step"]
+    step = metadata(tmp_path / "m")["step"]
     assert "Stale file handle" in message
     assert f"--resume goes on after batch {step}" in message
     assert 3 <= step < 12
@@ -358,24 +377,21 @@ def test_leftovers_of_a_killed_run_are_removed(data_dir, tmp_path):
     assert sorted(name for name in os.listdir(tmp_path) if ".tmp" in name) == sorted(others)
 
 
-def test_keep(data_dir, tmp_path, monkeypatch):
-    scores = iter([0.5, 0.9, 0.7, 0.6, 0.8])
-    monkeypatch.setattr(train_softmax, "build_test", lambda *_: lambda *_: {"toy": next(scores)})
-    run(data_dir, tmp_path / "m", *"--max-steps 5 --verbose 1 --save-every 1 --keep 2".split())
+def test_keep(data_dir, tmp_path):
+    settings = "--verbose 1 --save-every 1 --max-steps".split()
+    run(data_dir, tmp_path / "m", *settings, "5", "--keep", "2", test=scores(0.5, 0.9, 0.7, 0.6, 0.8))
     assert checkpoint.epochs(str(tmp_path / "m")) == [2, 4, 5]
     assert [name for name in sorted(os.listdir(tmp_path)) if name.endswith("1.json")] == []
     (tmp_path / "m-0001.params").write_text("another run's")
-    scores = iter([0.5, 0.6])
-    run(data_dir, tmp_path / "m", *"--max-steps 7 --verbose 1 --save-every 1 --keep 1 --resume".split())
+    run(data_dir, tmp_path / "m", *settings, "7", "--keep", "1", "--resume", test=scores(0.5, 0.6))
     assert checkpoint.epochs(str(tmp_path / "m")) == [1, 2, 7]
 
 
-def test_the_best_score_survives(data_dir, tmp_path, monkeypatch):
-    scores = iter([0.9, 0.8, 0.95])
-    monkeypatch.setattr(train_softmax, "build_test", lambda *_: lambda *_: {"toy": next(scores)})
+def test_the_best_score_survives(data_dir, tmp_path):
+    test = scores(0.9, 0.8, 0.95)
     for steps in ("1", "2", "3"):
-        run(data_dir, tmp_path / "m", "--verbose", "1", "--ckpt", "1", "--max-steps", steps, "--resume")
-    tests = facts(tmp_path / "m")["tests"]
+        run(data_dir, tmp_path / "m", *"--verbose 1 --ckpt 1 --resume --max-steps".split(), steps, test=test)
+    tests = metadata(tmp_path / "m")["tests"]
     assert tests["best"] == [0.95, 0.95]
     assert tests["best_number"] == 3
     assert tests["count"] == 3
@@ -404,8 +420,7 @@ def test_nothing_that_is_read_back_is_a_pickle(data_dir, tmp_path):
 
 def test_a_reader_never_sees_half_a_checkpoint(tmp_path):
     """What verification.py and deploy load while training saves is one of the saves, whole."""
-    args = type("Args", (), {"emb_size": 64})
-    symbol, prefix = kill_harness.network(args), str(tmp_path / "m")
+    symbol, prefix = small_network(NetworkOptions(emb_size=64), (32, 32)), str(tmp_path / "m")
     shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(data=(1, 3, 32, 32))[0]))
     aux = dict(zip(symbol.list_auxiliary_states(), symbol.infer_shape(data=(1, 3, 32, 32))[2]))
 

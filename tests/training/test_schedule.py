@@ -4,15 +4,17 @@ import logging
 import math
 import re
 
-import kill_harness
 import numpy as np
 import pytest
+from small_training import small_network
 
 from insightface_mx import options, train_softmax
 from insightface_mx.base.errors import UserError
+from insightface_mx.engine.module_state import executors
 from insightface_mx.formats import checkpoint
 from insightface_mx.training import schedule
 from insightface_mx.training import state as training_state
+from insightface_mx.training.observer import Observer
 
 
 def parse(text):
@@ -99,26 +101,23 @@ def test_an_unusual_rate_is_warned_of(lr, batch, fine_tuning, warns, caplog):
     assert all(f"{0.1 * batch / 512:.2g}" in record.getMessage() for record in caplog.records)
 
 
-def test_a_run_follows_its_schedule_and_reports_length_and_angle(data_dir, tmp_path, monkeypatch, capsys):
+def test_a_run_follows_its_schedule_and_reports_length_and_angle(data_dir, tmp_path, capsys):
     """The figures of one batch are those of the embeddings and class weights before its update."""
-    monkeypatch.setattr(train_softmax, "build_network", kill_harness.network)
     argv = "--emb-size 8 --image-size 32,32 --per-batch-size 5 --seed 1 --ckpt 2 --target none --verbose 1".split()
     argv += "--lr 0.02 --lr-schedule cosine --lr-steps 3 --warmup 2".split()
     argv += ["--data-dir", str(data_dir), "--prefix", str(tmp_path / "m")]
     seen = []
-    rejects = train_softmax.NanGuard.rejects
 
-    def recording(guard, batch):
-        weight = guard._module._exec_group.execs[0].arg_dict["fc7_weight"].asnumpy()
-        seen.append((guard._module.get_outputs()[0].asnumpy(), weight[batch.label[0].asnumpy().astype(int)]))
-        return rejects(guard, batch)
+    class RecordEmbeddings(Observer):
+        def after_backward(self, step, batch, model):
+            weight = executors(model)[0].arg_dict["fc7_weight"].asnumpy()
+            seen.append((model.get_outputs()[0].asnumpy(), weight[batch.label[0].asnumpy().astype(int)]))
 
-    monkeypatch.setattr(train_softmax.NanGuard, "rejects", recording)
-    train_softmax.main(argv)
+    train_softmax.main(argv, network=small_network, observers=[RecordEmbeddings()])
     out = capsys.readouterr().out
     assert [float(rate) for rate in re.findall(r"learning rate (\S+)", out)] == [0.01, 0.02, 0.0]
     assert checkpoint.epochs(str(tmp_path / "m")) == [1, 2, 3]
-    assert training_state.newest(str(tmp_path / "m")).facts["step"] == 3
+    assert training_state.newest(str(tmp_path / "m")).metadata["step"] == 3
     for step, (embedding, own) in enumerate(seen, 1):
         lengths = np.linalg.norm(embedding, axis=1)
         cos = (embedding * own).sum(axis=1) / lengths / np.linalg.norm(own, axis=1)
@@ -127,10 +126,10 @@ def test_a_run_follows_its_schedule_and_reports_length_and_angle(data_dir, tmp_p
             assert np.isclose(float(logged), value, rtol=1e-4)
 
 
-def test_softmax_has_no_angle(data_dir, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train_softmax, "build_network", kill_harness.network)
+def test_softmax_has_no_angle(data_dir, tmp_path, capsys):
     argv = "--loss-type 0 --emb-size 8 --image-size 32,32 --per-batch-size 5 --verbose 2 --max-steps 4".split()
-    train_softmax.main([*argv, "--target", "none", "--data-dir", str(data_dir), "--prefix", str(tmp_path / "m")])
+    argv += ["--target", "none", "--data-dir", str(data_dir), "--prefix", str(tmp_path / "m")]
+    train_softmax.main(argv, network=small_network)
     out = capsys.readouterr().out
     assert len(re.findall(r"^\[\d\]Train-XNorm: ", out, re.M)) == 2
     assert "Train-Angle" not in out

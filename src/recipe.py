@@ -1,0 +1,103 @@
+"""Steps that both training recipes share: the network and the images from their options, and how a command ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+from typing import Callable
+
+from insightface_mx import symbols
+from insightface_mx.base.compat import Symbol
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.types import Size
+from insightface_mx.image_iter import FaceImageIter
+from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, TripletTrainingOptions
+from insightface_mx.symbols.variants import DEFAULTS
+from insightface_mx.training import resume_check
+from insightface_mx.training import state as training_state
+from insightface_mx.training.options import RunOptions, check_run_options
+from insightface_mx.training.progress import start_logging
+from insightface_mx.training.start import Start
+from insightface_mx.training.state import Metadata
+
+BuildNetwork = Callable[[NetworkOptions, Size], Symbol]
+
+
+def build_network(options: NetworkOptions, image_size: Size) -> Symbol:
+    """Return the symbol of a network, from images to embeddings.
+
+    Args:
+        options: The network.
+        image_size: (height, width) of its input.
+
+    Raises:
+        UserError: There is no such network, or it does not take images of this size.
+    """
+    if options.use_deformable:
+        logging.warning("--use-deformable has no effect, as in the original")
+    variants = {name: value for name, value in dataclasses.asdict(options).items() if name in DEFAULTS}
+    try:
+        return symbols.get_symbol(options.network, options.emb_size, image_size=image_size, **variants)
+    except ValueError as error:
+        raise UserError(error) from error
+
+
+def open_images(options: DataOptions, batch_size: int, seed: int, num_classes: int | None = None) -> FaceImageIter:
+    """Open the images of train.rec, shuffled and augmented as the options say.
+
+    Args:
+        options: The images and their augmentation.
+        batch_size: Images a batch, over all devices.
+        seed: Order and augmentation follow from it.
+        num_classes: Refuse labels from there on; None: any label will do.
+    """
+    return FaceImageIter(
+        batch_size=batch_size,
+        data_shape=(3, *options.image_size),
+        path_imgrec=os.path.join(options.data_dir, "train.rec"),
+        shuffle=True,
+        rand_mirror=options.rand_mirror,
+        cutoff=options.cutoff,
+        color_jittering=options.color,
+        images_filter=options.images_filter,
+        on_bad_record=options.on_bad_record,
+        num_classes=num_classes,
+        seed=seed,
+        workers=options.workers,
+    )
+
+
+def agree_with_saved(
+    start: Start, command: str, options: SoftmaxOptions | TripletTrainingOptions, images: FaceImageIter
+) -> Metadata:
+    """Return the metadata of a run, after a check that they agree with those of the state that it continues from.
+
+    Args:
+        start: The start of the run.
+        command: The name of the command.
+        options: All options of the command.
+        images: The images.
+
+    Raises:
+        UserError: The saved run had other options or data, and --override is not given.
+    """
+    metadata = resume_check.run_metadata(command, options, start.seed, images, len(start.contexts))
+    if start.saved:
+        defaults = resume_check.fixed_options(type(options)())
+        resume_check.check_resume(start.saved.metadata, metadata, defaults, options.run.override)
+        resume_check.log_environment(start.saved.metadata, metadata)
+    return metadata
+
+
+def prepare_prefix(options: RunOptions) -> None:
+    """Check the options of a run, start its log PREFIX.log, and remove what a killed run left half written."""
+    check_run_options(options)
+    start_logging(options.prefix)
+    training_state.remove_leftovers(options.prefix)
+
+
+def exit_status(ended_by: signal.Signals | None) -> int:
+    """Return the exit status of a run, as a shell gives it to a command that a signal ended."""
+    return 128 + ended_by if ended_by else 0
