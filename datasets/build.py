@@ -60,9 +60,9 @@ class HoldOutOptions:
 def build(
     source: str,
     output: str,
-    photos_wanted: SourceOptions,
-    faces_wanted: FaceOptions,
-    held_out: HoldOutOptions,
+    source_options: SourceOptions,
+    face_options: FaceOptions,
+    hold_out_options: HoldOutOptions,
     workers: int,
 ) -> None:
     """Build a training set in the folder `output` from the photos of `source`, in `workers` processes.
@@ -74,20 +74,20 @@ def build(
     from insightface_mx.photos.sources import identity_photos
 
     refuse_existing(output)
-    photos, skipped = identity_photos(source, photos_wanted.root, photos_wanted.flat)
+    photos, skipped = identity_photos(source, source_options.root, source_options.flat)
     logging.info("%d photos of %d identities", len(photos), len({photo.identity for photo in photos}))
-    faces = FaceStore(os.path.join(output, "faces.partial"), photos, faces_wanted)
+    faces = FaceStore(os.path.join(output, "faces.partial"), photos, face_options)
     faces.fill(workers)
-    groups, left_out = usable_photos(photos, faces.reasons(), photos_wanted.min_images)
+    groups, left_out = usable_photos(photos, faces.reasons(), source_options.min_images)
     report_skipped(os.path.join(output, "skipped.csv"), skipped + left_out)
     if not groups:
         raise UserError(f"no photo of {source} can be used: see {os.path.join(output, 'skipped.csv')}")
     with report_write_errors(output):
-        if held_out.hold_out:
-            groups = write_held_out(output, held_out, photos, groups, faces)
+        if hold_out_options.hold_out:
+            groups = write_held_out(output, hold_out_options, photos, groups, faces)
         rows = ((photos[index].name, label) for label, group in enumerate(groups) for index in group)
         write_lst(os.path.join(output, "train.lst"), rows)
-    write_training_set(output, [LazyImages(faces.face, group) for group in groups], faces_wanted.image_size)
+    write_training_set(output, [LazyImages(faces.face, group) for group in groups], face_options.image_size)
     faces.remove()
     logging.info("%d images of %d identities in %s", sum(map(len, groups)), len(groups), output)
 
@@ -116,13 +116,13 @@ def usable_photos(photos: Sequence[Photo], reasons: Sequence[str], min_images: i
 
 
 def write_held_out(
-    output: str, wanted: HoldOutOptions, photos: Sequence[Photo], groups: List[List[int]], faces: "FaceStore"
+    output: str, options: HoldOutOptions, photos: Sequence[Photo], groups: List[List[int]], faces: "FaceStore"
 ) -> List[List[int]]:
     """Write NAME.bin, and NAME.csv with its pairs, of identities held out of training.
 
     Args:
         output: Folder to write to.
-        wanted: What to hold out.
+        options: What to hold out.
         photos: All photos.
         groups: The indexes of the usable photos of every identity.
         faces: The photos' faces.
@@ -130,14 +130,14 @@ def write_held_out(
     Returns:
         The groups of the other identities.
     """
-    rng = np.random.RandomState(wanted.seed)  # unlike Generator's, its numbers never change with numpy's version
-    chosen = set(hold_out.choose_identities(groups, wanted.hold_out or 0, rng))
-    pairs = hold_out.draw_pairs([groups[index] for index in sorted(chosen)], wanted.pairs, rng)
+    rng = np.random.RandomState(options.seed)  # unlike Generator's, its numbers never change with numpy's version
+    chosen = set(hold_out.choose_identities(groups, options.hold_out or 0, rng))
+    pairs = hold_out.draw_pairs([groups[index] for index in sorted(chosen)], options.pairs, rng)
     rows = ((photos[a].name, photos[b].name, int(same)) for a, b, same in pairs)
-    write_csv(os.path.join(output, f"{wanted.hold_out_name}.csv"), rows)
+    write_csv(os.path.join(output, f"{options.hold_out_name}.csv"), rows)
     images = [faces.face(index) for a, b, _ in pairs for index in (a, b)]
-    write_bin(os.path.join(output, f"{wanted.hold_out_name}.bin"), images, [same for _, _, same in pairs])
-    logging.info("%d identities held out: %d pairs in %s.bin", len(chosen), len(pairs), wanted.hold_out_name)
+    write_bin(os.path.join(output, f"{options.hold_out_name}.bin"), images, [same for _, _, same in pairs])
+    logging.info("%d identities held out: %d pairs in %s.bin", len(chosen), len(pairs), options.hold_out_name)
     return [group for index, group in enumerate(groups) if index not in chosen]
 
 

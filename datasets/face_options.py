@@ -21,7 +21,9 @@ class FaceOptions:
     quality: int = option(95, "quality of the JPEGs, 1 to 100", parse=positive)
     no_face: str = option("skip", "photos without a found face: skip, or crop their centre", choices=("skip", "crop"))
     min_face: int = option(20, f"smallest face to look for, pixels, from {SMALLEST_FACE} on", parse=positive)
-    detector: Optional[str] = option(None, "folder of MTCNN's det1..det3 checkpoints (default: the package mtcnn)")
+    detector: Optional[str] = option(
+        None, "folder of MTCNN's det1..det3 checkpoints (default: the package mtcnn)", parse=str
+    )
 
     def __post_init__(self) -> None:
         if not self.aligned and self.image_size not in ALIGNED_SIZES:

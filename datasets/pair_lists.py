@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.photos.image_files import EXTENSIONS
-from insightface_mx.photos.lists import Skipped, open_text
+from insightface_mx.photos.lists import Skipped, open_text, text_lines
 
 FLAGS = {"1": True, "0": False, "true": True, "false": False}
 
@@ -122,7 +122,7 @@ def _lines(path: str) -> list[tuple[int, str]]:
     """Read the lines that are not empty: their number, from 1, and text."""
     try:
         with open_text(path) as file:
-            lines = file.read().splitlines()
+            lines = "".join(text_lines(path, file)).splitlines()
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

@@ -11,6 +11,7 @@ from typing import Mapping
 
 import numpy as np
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.formats.atomic import atomic_path, save_text
 
 
@@ -44,8 +45,16 @@ class ChunkStore:
         except FileNotFoundError:
             return os.path.isdir(self.folder) and any(name.endswith(".npz") for name in os.listdir(self.folder))
 
+    def refuse_foreign(self) -> None:
+        """Raise UserError if the folder holds files but no settings: `remove` would delete what is not ours."""
+        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
+        others = [name for name in names if not name.startswith("settings")]  # a settings file may be half written
+        if others and not os.path.exists(self._path_settings):
+            raise UserError(f"{self.folder} was not made by this command: move it away, or choose another output")
+
     def begin(self) -> None:
-        """Make the folder where it does not exist and store the settings in it."""
+        """Make the folder where it does not exist and store the settings in it. UserError: see `refuse_foreign`."""
+        self.refuse_foreign()
         os.makedirs(self.folder, exist_ok=True)
         save_text(self._path_settings, self._settings)
 

@@ -84,7 +84,7 @@ def _fields(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number, from 1, and the fields of each line that is not empty. UserError: the file is no list."""
     try:
         with open_text(path) as file:
-            lines = _lines_of_text(path, file)
+            lines = text_lines(path, file)
             rows = csv.reader(lines) if delimiter == "," else csv.reader(lines, csv.excel_tab, quoting=csv.QUOTE_NONE)
             for number, fields in enumerate(rows, 1):
                 if any(field.strip() for field in fields):
@@ -95,7 +95,8 @@ def _fields(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path}: {error}: {READABLE}") from error
 
 
-def _lines_of_text(path: str, file: TextIO) -> Iterator[str]:
+def text_lines(path: str, file: TextIO) -> Iterator[str]:
+    """Yield the lines of a list. UserError: it holds a zero byte, so it is no text, or text in UTF-16."""
     for line in file:
         if "\0" in line:
             raise UserError(f"{path} is no list of paths in UTF-8: {READABLE}")

@@ -3,18 +3,15 @@
 import csv
 import hashlib
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
 import pytest
 from harness import error_of, run, status_of
 
-from insightface_mx.base.errors import UserError
-from insightface_mx.datasets import build, face_store, orl_faces, prepare, workers
+from insightface_mx.datasets import build, face_store, prepare
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.formats import recordio, training_set
 from insightface_mx.formats.recordio import RecordFile
@@ -253,11 +250,13 @@ def test_rows_of_a_csv(tmp_path):
         ("photos", ("--hold-out", 1), "--hold-out 1"),
         ("photos", ("--hold-out", 2, "--pairs", 19), "ten folds need 10 of each"),
         ("photos", ("--min-images", 9), "no photo of"),
+        ("utf16.csv", (), "is no list of paths"),
     ],
 )
 def test_what_the_user_can_mend(folder, tmp_path, capsys, source, options, words):
     output = tmp_path / "set"
     os.mkdir(tmp_path / "nobody")
+    (tmp_path / "utf16.csv").write_text("photos/ann/ann_0000.png,1", encoding="utf-16")
     common = ("--output", output, "--aligned", "--workers", 1)
     assert words in error_of(capsys, build, tmp_path / source, *options, *common)
     assert not (output / "property").exists()
@@ -265,6 +264,8 @@ def test_what_the_user_can_mend(folder, tmp_path, capsys, source, options, words
 
 def test_what_depends_on_the_output(folder, tmp_path, capsys):
     output = tmp_path / "set"
+    no_detector = error_of(capsys, build, folder, "--output", output, "--detector", tmp_path / "none", "--workers", 1)
+    assert f"{tmp_path}/none" in no_detector
     unaligned = error_of(capsys, build, folder, "--output", output, "--image-size", "56,56")
     assert "--image-size 56,56: faces are aligned to 112,112 or 112,96" in unaligned
     build_aligned(folder, output)
@@ -360,57 +361,3 @@ def test_several_processes_give_the_same_set(many, tmp_path):
     run(build, many, "--output", tmp_path / "one", "--aligned", "--image-size", "8,8", "--workers", 1)
     run(build, many, "--output", tmp_path / "two", "--aligned", "--image-size", "8,8", "--workers", 2)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-
-
-def test_a_killed_worker_is_told(tmp_path):
-    with pytest.raises(UserError, match="a worker process was killed"):
-        list(workers.unordered(os._exit, [(1,)] * 2, 2))
-
-
-def test_no_worker_survives_its_parent(tmp_path):
-    code = (
-        "import os, time\nfrom insightface_mx.datasets import workers\n"
-        "def task(): print(os.getpid(), flush=True); time.sleep(100)\n"
-        "if __name__ == '__main__': list(workers.unordered(task, [()] * 2, 2))\n"
-    )
-    (tmp_path / "parent.py").write_text(code)
-    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
-    children = [int(parent.stdout.readline()) for _ in range(2)]
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    parent.stdout.close()
-    for _ in range(100):
-        if not any(map(alive, children)):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{children} still run")
-
-
-def alive(process):
-    try:
-        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def test_the_main_face_is_large_and_central():
-    boxes = np.array([[0, 0, 40, 40, 0.99], [80, 80, 115, 115, 0.9], [0, 0, 10, 10, 1.0]])
-    points = np.arange(30, dtype=np.float64).reshape(3, 10)
-    assert prepare.main_face(boxes, points, (200, 200, 3)).tolist() == points[1].reshape(2, 5).T.tolist()
-
-
-def test_faces_are_found_and_aligned(tmp_path, capsys):
-    """Two photos of a person and one of nobody: at its own size, in a corner of a large one, and a blank one."""
-    photo = orl_faces.read_photos()[0][0]
-    large = np.full((2000, 1800), 90, np.uint8)
-    large[300:1420, 200:1120] = cv2.resize(photo, (920, 1120), interpolation=cv2.INTER_CUBIC)
-    os.makedirs(tmp_path / "photos" / "s1")
-    for name, image in {"small.png": photo, "large.png": large, "blank.png": np.full((200, 200), 90, np.uint8)}.items():
-        cv2.imwrite(str(tmp_path / "photos" / "s1" / name), image)
-    run(build, tmp_path / "photos", "--output", tmp_path / "set", "--workers", 1, "--png")
-    assert skipped(tmp_path / "set") == {"blank.png": "no face found"}
-    large, small = (cv2.imdecode(np.frombuffer(face, np.uint8), 0) for face in content(tmp_path / "set")[0])
-    assert np.corrcoef(large[20:100, 20:92].ravel(), small[20:100, 20:92].ravel())[0, 1] > 0.8
-    run(build, tmp_path / "photos", "--output", tmp_path / "crop", "--workers", 1, "--no-face", "crop")
-    assert len(content(tmp_path / "crop")[0]) == 3

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.formats.chunks import ChunkStore
 
 
@@ -41,6 +42,14 @@ def test_chunks_without_settings_are_of_an_unknown_run(store):
     assert not store.of_another_run()
     store.save(0, {"values": np.zeros(1)})
     assert store.of_another_run()
+
+
+@pytest.mark.parametrize("name", ["holiday.jpg", "000000.npz"])
+def test_a_folder_of_the_user_s_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(UserError, match="was not made by this command"):
+        ChunkStore(str(tmp_path), "the settings").begin()
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_an_interrupted_save_leaves_the_chunk_before(store, monkeypatch):
