@@ -237,11 +237,11 @@ def _choose_kinds(
     if kind:
         kinds = dict.fromkeys(prelus, kind)
     else:
-        beside = _beside_depthwise(graph)
+        next_to_depthwise = _next_to_depthwise(graph)
         kinds = {}
         for node in prelus:
             may_be_layers = len(shapes[node.output.name]) == 4 and bool(_slope_shape(node, shapes))
-            kinds[node] = LAYERS if may_be_layers and node not in beside else COMPILED
+            kinds[node] = LAYERS if may_be_layers and node not in next_to_depthwise else COMPILED
     error = prelu_library.load_error() if COMPILED in kinds.values() else ""
     if not error:
         return kinds, ""
@@ -255,7 +255,7 @@ def _slope_shape(node: Node, shapes: Shapes) -> Shape:
     return shapes.get(node.inputs[1].node.name) or ()
 
 
-def _beside_depthwise(graph: SymbolGraph) -> set[Node]:
+def _next_to_depthwise(graph: SymbolGraph) -> set[Node]:
     """Return the nodes before or after a depthwise convolution, or after the batch norm after it."""
     depthwise = {
         node

@@ -22,7 +22,7 @@ def kind(request):
 
 
 def values_for(symbol, shapes):
-    """Seeded values of every argument, each name's its own; slopes are SLOPES over and over."""
+    """Seeded values of every argument, different for each name; slopes are SLOPES repeated."""
     arguments, _, _ = symbol.infer_shape(**shapes)
     values = {}
     for name, shape in zip(symbol.list_arguments(), arguments):
@@ -97,7 +97,7 @@ def test_shared_slope(kind):
         slope = mx.sym.Variable("p_gamma")
         return act(convolution(act(convolution(data, "c0", 8), "p0", slope), "c1", 8), "p1", slope)
 
-    # the formula cannot tell the slope's shape, so this also checks that it is asked for by its name alone
+    # the variable is not called p0_gamma or p1_gamma: its shape must be found by its own name
     assert_same_step(build, (2, 3, 6, 6), 4, kind)
 
 
@@ -133,6 +133,7 @@ def test_gradient_is_the_same_bits_each_time(kind):
     values = values_for(original, shapes)
     symbol = rewrite(original, shapes=shapes, kind=kind)
     (_, first), (_, second) = run(symbol, values), run(symbol, values)
+    assert len(first) == 3
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
@@ -303,23 +304,23 @@ def test_a_line_is_logged_once(caplog):
 
 @pytest.mark.parametrize("channels", [(8, 8), (24, 40), (33, 31), (84, 84), (12, 12, 8)])
 def test_concats_that_onednn_cannot_train(channels):
-    """A layer on joined maps is the sum of layers on each, whose weights are slices of its own."""
+    """A layer on concatenated maps is the sum of layers on each map, whose weights are slices of its weight."""
     data = mx.sym.Variable("data")
     maps = [convolution(data, f"c{i}", count) for i, count in enumerate(channels)]
-    joined = convolution(mx.sym.Concat(*maps, dim=1), "joined", 16)
-    weight, ends = mx.sym.Variable("joined_weight"), np.cumsum(channels)
+    symbol = convolution(mx.sym.Concat(*maps, dim=1), "last", 16)
+    weight, ends = mx.sym.Variable("last_weight"), np.cumsum(channels)
     slices = [mx.sym.slice_axis(weight, axis=1, begin=end - n, end=end) for n, end in zip(channels, ends)]
     parts = [convolution(one, f"part{i}", 16, weight=part) for i, (one, part) in enumerate(zip(maps, slices))]
     shape = {"data": (2, 16, 7, 7)}
-    rewritten = rewrite(joined, shapes=shape)
+    rewritten = rewrite(symbol, shapes=shape)
     assert "expand_dims" in operators(rewritten)
-    assert rewritten.list_arguments() == joined.list_arguments()
-    values = values_for(joined, shape)
+    assert rewritten.list_arguments() == symbol.list_arguments()
+    values = values_for(symbol, shape)
     assert_same_results(run(rewritten, values), run(mx.sym.add_n(*parts), values), 1e-5)
 
 
 @pytest.mark.parametrize("channels", [(16, 48), (24, 64), (10, 11)])
 def test_concats_that_onednn_trains_stay(channels):
     maps = [convolution(mx.sym.Variable("data"), f"c{i}", count) for i, count in enumerate(channels)]
-    joined = mx.sym.Concat(*maps, dim=1)
-    assert rewrite(joined, shapes={"data": (2, 16, 7, 7)}) is joined
+    symbol = mx.sym.Concat(*maps, dim=1)
+    assert rewrite(symbol, shapes={"data": (2, 16, 7, 7)}) is symbol

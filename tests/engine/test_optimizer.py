@@ -8,7 +8,7 @@ LENGTHS = (1, 7, 300)
 
 
 def updated(optimizer, steps):
-    """Weights and momenta after so many updates of three arrays with random gradients."""
+    """Weights and momenta after `steps` updates of three arrays with random gradients."""
     updater = mx.optimizer.get_updater(optimizer)
     random = np.random.RandomState(0)
     weights = [mx.nd.array(random.normal(size=length)) for length in LENGTHS]
