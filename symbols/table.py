@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command insightface-networks."""
-    parser = make_parser(f"{__doc__}\n\n{NOTES}", EXAMPLE)
+    parser: argparse.ArgumentParser = make_parser(f"{__doc__}\n\n{NOTES}", EXAMPLE)
     parser.add_argument("networks", nargs="*", metavar="NETWORK[-OUTPUT[-EMBEDDING]]", help="default: all")
     run_command(run, parser, argv)
 

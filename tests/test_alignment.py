@@ -53,13 +53,13 @@ def test_noisy_points_as_umeyama_without_reflection(mirrored):
         assert ((moved(source, other) - target) ** 2).sum() > error
 
 
-@pytest.mark.parametrize("size", [(112, 112), (112, 96), "112,96"])
+@pytest.mark.parametrize("size", [(112, 112), (112, 96), "112,96", "112, 96"])
 def test_landmarks_come_to_lie_on_the_reference(size):
     image = np.zeros((240, 300, 3), np.uint8)
     for x, y in FACE.astype(int):
         cv2.circle(image, (int(x), int(y)), 2, (255, 255, 255), -1)
     aligned = alignment.preprocess(image, bbox=[0, 0, 5, 5], landmark=FACE, image_size=size)
-    height, width = (112, 96) if size == "112,96" else size
+    height, width = (112, 96) if isinstance(size, str) else size
     assert aligned.shape == (height, width, 3)
     expected = moved(FACE, alignment.similarity(FACE, alignment.reference((height, width))))
     for x, y in expected:
@@ -140,6 +140,8 @@ def test_what_is_no_image(image, message):
         ({"landmark": FACE, "image_size": (128, 128)}, "112,112 or 112,96"),
         ({"image_size": "112"}, "not '112'"),
         ({"image_size": (112, 0)}, r"not \(112, 0\)"),
+        ({"image_size": "112,96.5"}, "not '112,96.5'"),
+        ({"image_size": (112, 96, 3)}, r"not \(112, 96, 3\)"),
         ({"bbox": [1, 2, 3]}, "four numbers"),
         ({"bbox": [1, 2, np.inf, 3]}, "four numbers"),
         ({"bbox": [300, 10, 400, 90]}, "outside the image of 160x120"),

@@ -13,8 +13,8 @@ from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import identity_ranges, write_training_set
 from insightface_mx.image_iter import FaceImageIter
 
-PEOPLE, PHOTOS = 40, 10
-IMAGES = PEOPLE * PHOTOS
+IDENTITIES, PHOTOS = 40, 10
+IMAGES = IDENTITIES * PHOTOS
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def spoil_in_four_ways(path):
 
 def open_iter(path, **options):
     return FaceImageIter(
-        **{"batch_size": 20, "data_shape": (3, 8, 8), "path_imgrec": path, "num_classes": PEOPLE, **options}
+        **{"batch_size": 20, "data_shape": (3, 8, 8), "path_imgrec": path, "num_classes": IDENTITIES, **options}
     )
 
 
@@ -66,7 +66,7 @@ def test_one_percent_is_skipped_counted_and_named_once(path, caplog):
     for number, words in {5: "no valid record 5", 110: "record 110", 111: "class nan", 400: "not an image"}.items():
         assert words in data.bad_records[number]
         assert sum(data.bad_records[number] in message for message in caplog.messages) == 1
-    assert "number 4 so far" in caplog.text
+    assert "4 so far" in caplog.text
 
 
 def test_stand_ins_are_neighbours_with_their_own_class(path):
@@ -112,7 +112,7 @@ def test_many_neighbours_are_bad(path):
         spoil(path, number, b"no image", 32)
     data = open_iter(path, batch_size=1)
     data.start(0, 54)
-    with pytest.raises(UserError, match="too many bad records around 55"):
+    with pytest.raises(UserError, match="too many damaged records around 55"):
         data.next()
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_jpeg_is_bad_with_and_without_simplejpeg(monkeypatch):
         assert np.array_equal(*shown)
 
 
-def test_memory_is_used_again_once_nobody_holds_it(path):
+def test_a_buffer_is_used_again_once_nobody_holds_it(path):
     data = open_iter(path, batch_size=5)
     kept = data.next()
     before = kept.data[0].asnumpy()
@@ -162,6 +162,6 @@ def test_memory_is_used_again_once_nobody_holds_it(path):
         for _ in data:
             pass
         data.reset()
-    assert len(data._memory._free) <= 8
-    assert sys.getsizeof(data._memory._free) < 1000
+    assert len(data._buffers._free) <= 8
+    assert sys.getsizeof(data._buffers._free) < 1000
     assert os.path.exists(path)

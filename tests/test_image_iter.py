@@ -1,3 +1,5 @@
+"""Batches: their images, classes, order and augmentation, and what is refused."""
+
 import cv2
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ def open_iter(data_dir, **options):
 
 
 def epoch(data):
+    """Return (images, classes, record ids) of every batch of an epoch."""
     return [(b.data[0].asnumpy(), b.label[0].asnumpy(), b.index.tolist()) for b in data]
 
 
 def equal(first, second):
-    return len(first) == len(second) and all(
+    return len(first) == len(second) > 0 and all(
         np.array_equal(a, b) for one, two in zip(first, second) for a, b in zip(one, two)
     )
 
@@ -28,14 +31,14 @@ def test_batches_are_the_images(data_dir):
     batches = epoch(open_iter(data_dir))
     assert len(batches) == 4  # 24 images: the last 4 make no batch
     records = mx.recordio.MXIndexedRecordIO(str(data_dir / "train.idx"), str(data_dir / "train.rec"), "r")
-    for data, labels, numbers in batches:
+    for data, labels, record_ids in batches:
         assert data.shape == (5, 3, 32, 32)
-        for image, label, number in zip(data, labels, numbers):
-            header, encoded = mx.recordio.unpack(records.read_idx(number))
+        for image, label, record_id in zip(data, labels, record_ids):
+            header, encoded = mx.recordio.unpack(records.read_idx(record_id))
             expected = mx.image.imdecode(encoded).asnumpy().transpose(2, 0, 1)  # RGB
             assert label == header.label
             assert np.array_equal(image, expected)
-    assert [number for batch in batches for number in batch[2]] == list(range(1, 21))
+    assert [record_id for batch in batches for record_id in batch[2]] == list(range(1, 21))
 
 
 def test_shapes_named_for_module(data_dir):
@@ -61,9 +64,9 @@ def test_order_follows_from_the_seed_and_the_epoch_alone(data_dir):
 
 def test_start_in_the_middle_of_an_epoch(data_dir):
     options = {"shuffle": True, "rand_mirror": True, "color_jittering": 1, "seed": 3}
-    whole = open_iter(data_dir, **options)
-    whole.reset()
-    expected = epoch(whole)
+    from_the_start = open_iter(data_dir, **options)
+    from_the_start.reset()
+    expected = epoch(from_the_start)
     data = open_iter(data_dir, **options)
     data.start(epoch=1, batch=2)
     assert equal(epoch(data), expected[2:])
@@ -71,9 +74,9 @@ def test_start_in_the_middle_of_an_epoch(data_dir):
 
 
 def test_a_shuffled_epoch_has_every_image_once(data_dir):
-    numbers = [n for b in epoch(open_iter(data_dir, batch_size=4, shuffle=True, seed=1)) for n in b[2]]
-    assert numbers != sorted(numbers)
-    assert sorted(numbers) == list(range(1, 25))
+    record_ids = [n for b in epoch(open_iter(data_dir, batch_size=4, shuffle=True, seed=1)) for n in b[2]]
+    assert record_ids != sorted(record_ids)
+    assert sorted(record_ids) == list(range(1, 25))
 
 
 def test_mean_and_aug_list(data_dir):
@@ -98,20 +101,22 @@ def test_label_outside_property(data_dir):
 
 
 def test_fewer_images_than_a_batch(data_dir):
-    with pytest.raises(UserError, match="24 usable images, fewer than one batch of 25"):
+    with pytest.raises(UserError, match="24 usable images, fewer than one batch of 25: choose smaller batches"):
         open_iter(data_dir, batch_size=25)
 
 
 def test_a_record_that_is_no_image(tmp_path):
     path = str(tmp_path / "bad.rec")
     file = mx.recordio.MXIndexedRecordIO(str(tmp_path / "bad.idx"), path, "w")
-    for number, payload in enumerate([cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes(), b"no", b""]):
-        file.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, 0, number, 0), payload))
+    for record_id, payload in enumerate(
+        [cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes(), b"no", b""]
+    ):
+        file.write_idx(record_id, mx.recordio.pack(mx.recordio.IRHeader(0, 0, record_id, 0), payload))
     file.close()
     data = FaceImageIter(1, (3, 32, 32), path)
     assert data.next().data[0].shape == (1, 3, 32, 32)
-    for number in (1, 2):
-        with pytest.raises(UserError, match=f"record {number} is not an image"):
+    for record_id in (1, 2):
+        with pytest.raises(UserError, match=f"record {record_id} is not an image"):
             data.next()
 
 
