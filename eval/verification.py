@@ -149,12 +149,9 @@ def find_candidates(model: str, span: str) -> list[Candidate]:
     """
     if model.endswith(".onnx"):
         return [Candidate(model, model, os.path.splitext(os.path.basename(model))[0])]
-    named = re.fullmatch(r"(.+),(\d+(?:\|\d+)*)", model)
-    prefix = named.group(1) if named else model
+    prefix, epochs = checkpoint.parse_epochs(model)
     found = checkpoint.epochs(prefix)[::-1]
-    if named:
-        epochs = [int(epoch) for epoch in named.group(2).split("|")]
-    else:
+    if not epochs:
         epochs = found[slice(*parse_span(span))] if span else found
     missing = [checkpoint.params_path(prefix, epoch) for epoch in epochs if epoch not in found]
     if missing:

@@ -234,9 +234,7 @@ def _cache_path(model: str, image_size: Size) -> Path:
     content = hashlib.blake2b(repr(tuple(image_size)).encode(), digest_size=12)
     try:
         for part in (checkpoint.symbol_path(prefix), checkpoint.params_path(prefix, epoch)):
-            with open(part, "rb") as file:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    content.update(block)
+            cache.hash_file(content, part)
         return cache.cache_folder() / "networks" / f"{content.hexdigest()}.onnx"
     except OSError as error:
         raise UserError(f"cannot open {error.filename}: {error.strerror}; give the model as PREFIX,EPOCH") from error
