@@ -72,7 +72,7 @@ def _runner(backend, model, image_size):
 
     def run(images):
         if images.shape not in bound:
-            bound[images.shape] = onnx_check.mxnet_runner(*network, images.shape)
+            bound[images.shape] = onnx_check.mxnet_runner(network.symbol, network.params, images.shape)
         return bound[images.shape](images)[0]
 
     return run
@@ -131,7 +131,7 @@ def _models(network, folder, image_size, is_checkpoint):
     model = network if is_checkpoint else f"{prefix},0"
     files = {int8: os.path.join(folder, f"{int8}.onnx") for int8 in (False, True)}
     images = onnx_check.make_images(image_size)
-    export.export(export.load_network(model, image_size), files[False], image_size, images, fold_norms=True)
+    export.export(export.load_network(model, image_size), files[False], images, fold_norms=True)
     if quantize.is_installed():
         quantize.quantize(files[False], files[True], images)
     return model, files

@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
     network = export.load_network(args.model, args.image_size, args.head)
-    images = make_images(args.image_size, args.images)
+    images = make_images(network.image_size, args.images)
     if args.output:
-        difference = export.export(network, args.output, args.image_size, images, args.fold_norms)
+        difference = export.export(network, args.output, images, args.fold_norms)
         say(f"{args.output}: {len(images)} images one by one and in threes, compared with MXNet: {difference}")
     if args.torch:
         with report_write_errors(args.torch), atomic_path(args.torch) as temporary:
@@ -58,9 +58,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--image-size",
         type=types.image_size,
-        default="112,112",
         metavar="H,W",
-        help="the network's input, pixels (default: %(default)s)",
+        help="the network's input in pixels (default: from the checkpoint, otherwise 112,112)",
     )
     add("--fold-norms", action="store_true", help="fold batch norms into the layers next to them, for speed")
     add("--head", action="store_true", help="with class cosines: a second output for classes (not for ArcFaceONNX)")

@@ -12,6 +12,9 @@ fast as in float32, MobileFaceNet (y1) twice.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import tempfile
 from typing import TYPE_CHECKING, List, Sequence, Tuple
 
 from insightface_mx.base.errors import UserError
@@ -34,10 +37,6 @@ Pairs = Tuple[List["NDArray"], List[bool]]  # images and mirror images, and whet
 
 def run(args: argparse.Namespace) -> None:
     """Quantise, compare on the pairs, and keep the file if it loses little accuracy."""
-    import os
-    import shutil
-    import tempfile
-
     from insightface_mx.conversion.quantize import quantize, require_nncf
 
     require_nncf()  # before the long work
@@ -48,13 +47,14 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.formats.atomic import atomic_path, report_write_errors
     from insightface_mx.photos.sources import aligned_images
 
-    output, size = args.output, args.image_size
+    output = args.output
+    network = export.load_network(args.model, args.image_size)
+    size = network.image_size
     pairs = load_bin(args.pairs, size)
     images = aligned_images(args.calibration, size, CALIBRATION_IMAGES)
     with report_write_errors(output), atomic_path(output) as temporary, tempfile.TemporaryDirectory() as folder:
         single, int8 = (os.path.join(folder, name) for name in ("single.onnx", "int8.onnx"))
-        network = export.load_network(args.model, size)
-        export.export(network, single, size, make_images(size), fold_norms=True)
+        export.export(network, single, make_images(size), fold_norms=True)
         quantize(single, int8, images)
         name = next(key for key in backends.PACKAGES if backends.installed(key))
         both = [backends.onnx_backend(name, path, size) for path in (single, int8)]
@@ -94,9 +94,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--image-size",
         type=types.image_size,
-        default="112,112",
         metavar="H,W",
-        help="the network's input, pixels (default: %(default)s)",
+        help="the network's input in pixels (default: from the checkpoint, otherwise 112,112)",
     )
     return result
 

@@ -12,6 +12,8 @@ from typing import Callable, Tuple
 
 Size = Tuple[int, int]  # height and width in pixels
 
+USUAL_SIZE: Size = (112, 112)  # of images, where neither the user nor the model gives a size
+
 
 def image_size(text: str) -> Size:
     """Parse 'HEIGHT,WIDTH' in pixels; spaces are allowed.

@@ -8,7 +8,7 @@ import numpy as np
 
 from insightface_mx.base.compat import L2_EPSILON, Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.types import Size
+from insightface_mx.cli.types import USUAL_SIZE, Size
 from insightface_mx.conversion import file
 from insightface_mx.conversion.fold_norms import fold_norms as folded
 from insightface_mx.conversion.graph import Constants
@@ -23,18 +23,19 @@ CLASS_WEIGHTS = "fc7_weight"
 
 
 class Network(NamedTuple):
-    """An embedding symbol and its parameters, name -> float32 array, arguments and auxiliary states."""
+    """An embedding symbol, its parameters (name -> float32 array, auxiliary states included) and its images' size."""
 
     symbol: Symbol
     params: Constants
+    image_size: Size
 
 
-def load_network(model: str, image_size: Size, with_cosines: bool = False) -> Network:
+def load_network(model: str, image_size: Size | None = None, with_cosines: bool = False) -> Network:
     """Read a checkpoint without its denormal numbers.
 
     Args:
         model: 'PREFIX,EPOCH'.
-        image_size: Height and width of the images.
+        image_size: Height and width of the images; None: from the checkpoint's manifest, otherwise 112, 112.
         with_cosines: Add a second output, `cosine`: the cosines between embedding and class weights.
 
     Raises:
@@ -46,12 +47,14 @@ def load_network(model: str, image_size: Size, with_cosines: bool = False) -> Ne
     symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
     embedding = embedding_of(symbol, prefix)
     arrays = {**arg_params, **aux_params}
-    check_fit(embedding, arrays, image_size, path)
+    size = image_size or checkpoint.saved_image_size(prefix, epoch) or USUAL_SIZE
+    check_fit(embedding, arrays, size, path)
     denormals.flush(arrays)
-    network = Network(embedding, {name: array.asnumpy().astype(np.float32) for name, array in arrays.items()})
+    params = {name: array.asnumpy().astype(np.float32) for name, array in arrays.items()}
+    network = Network(embedding, params, size)
     if not with_cosines:
         return network
-    if CLASS_WEIGHTS not in network.params:
+    if CLASS_WEIGHTS not in params:
         raise UserError(f"{path} holds no class weights {CLASS_WEIGHTS}: export it without --head")
     return _with_cosines(network)
 
@@ -62,16 +65,16 @@ def _with_cosines(network: Network) -> Network:
     embedding = mx.sym.L2Normalization(network.symbol, mode="instance", name="fc1n")
     weights = mx.sym.Variable(CLASS_WEIGHTS)
     cosine = mx.sym.FullyConnected(embedding, weights, no_bias=True, num_hidden=len(unit), name="cosine")
-    return Network(mx.sym.Group([network.symbol, cosine]), {**network.params, CLASS_WEIGHTS: unit})
+    both = mx.sym.Group([network.symbol, cosine])
+    return network._replace(symbol=both, params={**network.params, CLASS_WEIGHTS: unit})
 
 
-def export(network: Network, output: str, image_size: Size, images: np.ndarray, fold_norms: bool = False) -> Difference:
+def export(network: Network, output: str, images: np.ndarray, fold_norms: bool = False) -> Difference:
     """Write a network as an ONNX file if it computes the same in ONNX Runtime.
 
     Args:
         network: What `load_network` returned.
         output: The file.
-        image_size: Height and width.
         images: For the proof, as proof.make_images returns them.
         fold_norms: Fold the batch norms into the layers next to them.
 
@@ -79,10 +82,11 @@ def export(network: Network, output: str, image_size: Size, images: np.ndarray, 
         UserError: An operator without an ONNX form, results that differ, or a package that is not installed.
     """
     file.require_onnx()
-    graph = from_symbol(network.symbol, network.params, (1, 3, *image_size))
+    data_shape = (1, 3, *network.image_size)
+    graph = from_symbol(network.symbol, network.params, data_shape)
     if fold_norms:
         graph = folded(graph)
-    _, shapes, _ = network.symbol.infer_shape(data=(1, 3, *image_size))
+    _, shapes, _ = network.symbol.infer_shape(data=data_shape)
     with report_write_errors(output), atomic_path(output) as temporary:
-        file.save(graph, temporary, image_size, [shape[1:] for shape in shapes])
+        file.save(graph, temporary, network.image_size, [shape[1:] for shape in shapes])
         return check_equal(output, onnx_runner(temporary), network.symbol, network.params, images)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from insightface_mx.base.compat import Params, Symbol, mx
-from insightface_mx.cli.types import Size
+from insightface_mx.cli.types import USUAL_SIZE
 from insightface_mx.conversion import file, iresnet
 from insightface_mx.conversion.fingerprint import take_fingerprint
 from insightface_mx.conversion.graph import Constants, Graph, Node
@@ -16,7 +16,6 @@ from insightface_mx.conversion.read_params import read_params
 from insightface_mx.conversion.recognise import recognise
 from insightface_mx.engine import denormals
 
-DEFAULT_SIZE: Size = (112, 112)  # where a file leaves it open
 NAMED_NODES = 8  # insightface looks for the arithmetic of MXNet's networks in the names of the first nodes
 
 
@@ -51,7 +50,7 @@ def import_onnx(path: str, images: str | None = None, scaling: Scaling | None = 
         UserError: No ONNX file, a network that is none of those here, or results that differ.
     """
     graph, image_size = file.load(path)
-    image_size = image_size or DEFAULT_SIZE
+    image_size = image_size or USUAL_SIZE
     scaling = scaling or find_scaling(graph)
     fingerprint = take_fingerprint(_with_scaling(graph, scaling))
     match = recognise(fingerprint, image_size, path)
@@ -71,7 +70,7 @@ def import_torch(path: str, images: str | None = None) -> Imported:
     name, symbol, arrays = iresnet.from_state(state)
     params = _without_denormals(arrays)
     run = iresnet.TorchNetwork(state)
-    difference = check_equal(path, run, symbol, params, make_images(DEFAULT_SIZE, images))
+    difference = check_equal(path, run, symbol, params, make_images(USUAL_SIZE, images))
     return Imported(name, symbol, params, difference)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.types import Size
+from insightface_mx.cli.types import USUAL_SIZE, Size
 from insightface_mx.conversion.fingerprint import TRAINED, Fingerprint, Step, describe, take_fingerprint
 from insightface_mx.conversion.fold_norms import LINEAR
 from insightface_mx.conversion.graph import Constants
@@ -27,7 +27,7 @@ PIXEL_MEAN = 127.5  # what all networks here subtract from the images, but those
 FIRST_OUTPUT = "E"
 OUTPUTS = [output for output in HEADS if output not in ("Z", "A", "AX", "B", "BX")]  # those with an embedding
 MAX_LAYERS_IN_OUTPUT = 2
-DEFAULT_LENGTH, DEFAULT_SIZE = 512, (112, 112)  # of the embedding and of the images
+USUAL_LENGTH = 512  # of the embedding
 
 Versions = Dict[str, Any]  # options of get_symbol
 
@@ -164,7 +164,7 @@ def _outputs_of(network: str) -> list[str]:
 @functools.lru_cache(maxsize=None)
 def _count_layers(network: str, versions: tuple[tuple[str, Any], ...]) -> int:
     """Return the number of convolutions and dense layers with the first output; 0: there is no such network."""
-    symbol = _build(network, {**dict(versions), "version_output": FIRST_OUTPUT}, DEFAULT_LENGTH, DEFAULT_SIZE)
+    symbol = _build(network, {**dict(versions), "version_output": FIRST_OUTPUT}, USUAL_LENGTH, USUAL_SIZE)
     return 0 if symbol is None else sum(name.endswith("weight") for name in symbol.list_arguments())
 
 

@@ -9,10 +9,8 @@ use, and stored in the user's cache folder under a hash of the checkpoint.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
-import json
 import logging
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -21,8 +19,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Context, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli import types
-from insightface_mx.cli.types import Size, size_text
+from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
 from insightface_mx.conversion import export, proof
 from insightface_mx.conversion import file as onnx_file
 from insightface_mx.embedding.choices import CHOICES, PACKAGES
@@ -32,7 +29,6 @@ from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.network import embed_in_batches, load_model
 from insightface_mx.formats import atomic, cache, checkpoint
 
-USUAL_SIZE = (112, 112)  # of images, where neither the user nor the model says anything else
 INT8_COSINE = 0.98  # between two runtimes' int8 embeddings of an image: they round at different places
 
 Run = Callable[[np.ndarray], np.ndarray]  # from float32 images (b, 3, height, width) to embeddings (b, length)
@@ -114,16 +110,7 @@ def image_size_of(model: str) -> Size:
     if model.endswith(".onnx"):
         return _open(model).image_size
     prefix, epoch = checkpoint.parse(model)
-    return _size_in_manifest(checkpoint.manifest_path(prefix, epoch)) or USUAL_SIZE
-
-
-def _size_in_manifest(path: str) -> Size | None:
-    """Return the image size that a checkpoint was trained with; None where no readable manifest says it."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return types.image_size(json.load(file)["options"]["image_size"])
-    except (OSError, ValueError, LookupError, TypeError, argparse.ArgumentTypeError):
-        return None
+    return checkpoint.saved_image_size(prefix, epoch) or USUAL_SIZE
 
 
 def onnx_backend(name: str, path: str, image_size: Size) -> Backend:
@@ -219,10 +206,10 @@ def _exported(model: str, image_size: Size) -> tuple[str, np.ndarray]:
         network, images = export.load_network(model, image_size), proof.make_images(image_size)
         logging.warning("writing %s as an ONNX file, once: %s", model, path)
         try:
-            export.export(network, str(path), image_size, images)
+            export.export(network, str(path), images)
         except UserError as error:
             raise Unfit(str(error)) from error
-        run = proof.mxnet_runner(*network, images.shape)
+        run = proof.mxnet_runner(network.symbol, network.params, images.shape)
         with atomic.atomic_path(str(expected)) as temporary, open(temporary, "wb") as file:
             np.save(file, run(images)[0])
     return str(path), np.load(str(expected))

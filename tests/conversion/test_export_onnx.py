@@ -16,6 +16,7 @@ from onnx_networks import save_network, save_params
 
 from insightface_mx.conversion import file, importer, operators, proof
 from insightface_mx.deploy import export_onnx
+from insightface_mx.formats import manifest
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,15 @@ def test_the_command_writes_what_it_has_compared(y1, tmp_path, capsys):
     assert not constants["conv_1_conv2d_weight"][5].any()
     assert constants["conv_1_relu_gamma"].shape == (64, 1, 1)
     assert os.listdir(tmp_path / "new") == ["y1.onnx"]
+
+
+def test_the_image_size_is_the_manifests_where_the_user_gives_none(y1, tmp_path):
+    _, symbol, params = y1
+    save_params(tmp_path / "trained", symbol, params)
+    manifest.write(str(tmp_path / "trained-0000.json"), [], {"options": {"image_size": "56,56"}})
+    run(export_onnx, "--model", f"{tmp_path}/trained,0", "--output", tmp_path / "trained.onnx")
+    (images,) = onnx.load(str(tmp_path / "trained.onnx")).graph.input
+    assert [one.dim_value for one in images.type.tensor_type.shape.dim[1:]] == [3, 56, 56]
 
 
 def test_folded_norms_are_gone_from_the_file(y1, tmp_path):
