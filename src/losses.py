@@ -313,7 +313,7 @@ class SphereFaceBeta(Observer):
         """Let beta fall as `sphereface_beta` says."""
         self._options, self._num_classes = options, num_classes
 
-    def before_batch(self, step: int, batch: DataBatch, model: Module) -> None:
+    def before_batch(self, step: int, _batch: DataBatch, model: Module) -> None:
         """Set the beta of batch `step`, counted from 1."""
         set_beta(model, sphereface_beta(step - 1, self._options, self._num_classes))
 

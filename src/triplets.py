@@ -237,7 +237,7 @@ class TripletSource(BatchSource):
             self._triplets = arrays["triplets"].asnumpy()
             self._serve(epoch, batch)
 
-    def restart_reshuffled(self, epoch: int, batch: int, seed: int) -> None:
+    def restart_reshuffled(self, epoch: int, _batch: int, seed: int) -> None:
         """Continue with the next bag, which follows from a new seed."""
         self._images.seed = self._seed = seed
         if self._triplets is not None:

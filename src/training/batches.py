@@ -120,7 +120,7 @@ class EpochSource(BatchSource):
         """Return nothing: the position follows from seed, epoch and batch."""
         return {}
 
-    def start(self, epoch: int, batch: int, arrays: Params, seed: int) -> None:
+    def start(self, epoch: int, batch: int, _arrays: Params, seed: int) -> None:
         """Continue after `batch` batches of an epoch."""
         self._images.seed = seed
         self._images.start(epoch, batch)
