@@ -247,6 +247,7 @@ def test_freeze_trains_only_the_rest(data_dir, tmp_path, capsys):
     assert "--freeze layer9*: no parameter" in error_of(capsys, train_softmax, *common, "--freeze", "layer9*")
 
 
+@pytest.mark.slow
 def test_r50_trains(data_dir, tmp_path, capsys):
     """Four batches are an epoch, whose end prints the loss."""
     run(data_dir, tmp_path / "r50", *"--network r50 --version-act prelu --version-output E --max-steps 4".split())
@@ -362,11 +363,14 @@ def test_damaged_data(data_dir, tmp_path, capsys, name, content):
     assert name in error_of(capsys, train_softmax, *common)
 
 
-def test_cuda_visible_devices(monkeypatch, capsys, data_dir, tmp_path):
-    for value in ("", "-1"):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-        run(data_dir, tmp_path / "m", "--max-steps", "1")
-        assert capsys.readouterr().out.count("no GPU asked for: on the CPU") == 1
+@pytest.mark.parametrize("value", ["", "-1"])
+def test_no_visible_devices(monkeypatch, capsys, data_dir, tmp_path, value):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    run(data_dir, tmp_path / "m", "--max-steps", "1")
+    assert capsys.readouterr().out.count("no GPU asked for: on the CPU") == 1
+
+
+def test_a_visible_device_that_is_not_there(monkeypatch, capsys, data_dir, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     assert "CUDA_VISIBLE_DEVICES=7" in error_of(
         capsys, train_softmax, *SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m"

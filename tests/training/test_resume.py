@@ -61,6 +61,7 @@ def files(folder, pattern="-state-"):
     return {path.name: path.read_bytes() for path in folder.iterdir() if pattern in path.name}
 
 
+@pytest.mark.slow
 def test_sigkill_loses_nothing():
     """At every call that changes a file, and at random moments: each resumed run ends like an undisturbed one."""
     command = [sys.executable, kill_harness.__file__, "--kills", "80"]
