@@ -1,4 +1,4 @@
-"""FaceImageIter: batches of face images from a RecordIO file, decoded by all CPUs."""
+"""Read batches of face images from a RecordIO file, decoded by all CPUs: FaceImageIter."""
 
 from __future__ import annotations
 

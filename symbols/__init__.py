@@ -1,4 +1,4 @@
-"""The networks, one family a file: `get_symbol("r50", 512)` builds one, `NAMES` lists them all.
+"""Build the networks, one family a file: `get_symbol("r50", 512)` builds one, `NAMES` lists them all.
 
 MXNet loads when one of these names is first used, not when a command such as table.py imports the package.
 """

@@ -1,4 +1,4 @@
-"""DenseNet (Huang et al., arXiv 1608.06993) with bottleneck units and compression 0.5: d121, d161, d169, d201."""
+"""Build DenseNet (Huang et al., arXiv 1608.06993) with bottleneck units and compression 0.5: d121, d161, d169, d201."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dual path networks (Chen et al., arXiv 1707.01629): p68, p92, p107, p131.
+"""Build dual path networks (Chen et al., arXiv 1707.01629): p68, p92, p107, p131.
 
 A unit's convolutions give two parts: one is added to the residual path, whose width is fixed in a stage, and the other
 is appended to the dense path, which grows by the same number of channels in every unit of a stage.

@@ -1,4 +1,4 @@
-"""Inception-ResNet-v2 (Szegedy et al., arXiv 1602.07261): i2.
+"""Build Inception-ResNet-v2 (Szegedy et al., arXiv 1602.07261): i2.
 
 No layer of the body has a name of its own. MXNet names them convolution0, convolution1 and so on, so the order of the
 calls below is part of every checkpoint. Build the network under a new mx.name.NameManager, as symbols.get_symbol does.

@@ -1,4 +1,4 @@
-"""MobileFaceNet (Chen et al., arXiv 1804.07573): y1, and the deeper y2."""
+"""Build MobileFaceNet (Chen et al., arXiv 1804.07573): y1, and the deeper y2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MobileNet v1 (Howard et al., arXiv 1704.04861) with PReLU: m1."""
+"""Build MobileNet v1 (Howard et al., arXiv 1704.04861) with PReLU: m1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MobileNet v2 (Sandler et al., arXiv 1801.04381) with ReLU: m2.
+"""Build MobileNet v2 (Sandler et al., arXiv 1801.04381) with ReLU: m2.
 
 Its layers come from Gluon, because checkpoints hold Gluon's names and variable attributes.
 """

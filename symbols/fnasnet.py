@@ -1,4 +1,4 @@
-"""NASNet-A large (Zoph et al., arXiv 1707.07012): n.
+"""Build NASNet-A large (Zoph et al., arXiv 1707.07012): n.
 
 Its layers come from Gluon, which counts the layers of each kind and names them conv0, conv1, batchnorm0 and so on. The
 order of the calls below is therefore part of every checkpoint.

@@ -1,4 +1,4 @@
-"""Residual networks for faces: ResNet (arXiv 1512.03385, 1603.05027) and the IR unit of ArcFace (arXiv 1801.07698).
+"""Build residual networks: ResNet (arXiv 1512.03385, 1603.05027) and the IR unit of ArcFace (arXiv 1801.07698).
 
 Every stage, the first one too, begins with a unit of stride 2, so a 112x112 image becomes a 7x7 map.
 """

@@ -1,4 +1,4 @@
-"""Xception (Chollet, arXiv 1610.02357), half as wide as the paper's after the first two convolutions: x.
+"""Build Xception (Chollet, arXiv 1610.02357), half as wide as the paper's after the first two convolutions: x.
 
 A depthwise convolution is one grouped convolution here. The original graph had one convolution for each channel
 instead, 11,596 in all; `stack_channels` converts the parameters of such checkpoints.

@@ -1,4 +1,4 @@
-"""The layers that several networks share; each name and attribute is part of every checkpoint and stands here once."""
+"""Build the layers that several networks share; their names and attributes are part of every checkpoint."""
 
 from __future__ import annotations
 

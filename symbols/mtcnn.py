@@ -1,4 +1,4 @@
-"""The networks of MTCNN (Zhang et al., arXiv 1604.02878): P proposes, R refines, O gives the face and its landmarks.
+"""Build the networks of MTCNN (Zhang et al., arXiv 1604.02878): P proposes, R refines, O gives face and landmarks.
 
 L, which the paper does not have, looks at the patch around each landmark and corrects the landmark. Names are those of
 the checkpoints det1 to det4. The input is N x 3 x H x W, BGR, mapped to -1..1. The last output of P, R and O is the

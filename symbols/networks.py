@@ -1,4 +1,4 @@
-"""The table of all networks, and how to build and to initialise one of them."""
+"""List all networks in one table, build one of them, and choose its initializer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks of SphereFace (Liu et al., arXiv 1704.08063): residual, without batch norm; s20 to s104."""
+"""Build the networks of SphereFace (Liu et al., arXiv 1704.08063): residual, without batch norm; s20 to s104."""
 
 from __future__ import annotations
 

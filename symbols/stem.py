@@ -1,4 +1,4 @@
-"""The meaning of version_input outside `fresnet`, and the stem (the first layers) that DenseNet and DPN share."""
+"""Build the stem (the first layers) of DenseNet and DPN, and read version_input for networks other than `fresnet`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last layers of a network, from feature map to embedding, by version_output."""
+"""Build the last layers of a network, from feature map to embedding, by version_output."""
 
 from __future__ import annotations
 

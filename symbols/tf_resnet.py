@@ -1,4 +1,4 @@
-"""The residual networks of InsightFace_TF (L_Resnet_E_IR): t50 to t152.
+"""Build the residual networks of InsightFace_TF (L_Resnet_E_IR): t50 to t152.
 
 Their units differ from fresnet's IR units in two ways: a shortcut is projected only if the number of channels changes,
 and with squeeze-excite a ReLU follows the sum. The embedding flattens the map in TensorFlow's order: row, column,

@@ -1,4 +1,4 @@
-"""The options that every network accepts, and errors that list the choices."""
+"""Check the options that every network accepts; errors list the choices."""
 
 from __future__ import annotations
 
