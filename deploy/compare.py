@@ -1,44 +1,113 @@
 """Tell whether two photos show the same person.
 
-python compare.py a.jpg b.jpg --model ../model/r50,1
-python compare.py a.jpg b.jpg --model ../model/r50,1 --calibration ../model/lfw-0001-embeddings.npz --far 0.001
-
 Prints each photo's faces (box in pixels, probability), and of the most probable ones the squared distance of the unit
-embeddings, their cosine and the verdict: the same person below the threshold. That is 1.24, or with --calibration the
-one at which a share of --far of the pairs of different people pass for one person. The calibration file is what
-`verification.py --mode 2` writes for the same network; as there, embeddings are then those of image plus mirror image.
+embeddings, their cosine and the verdict: the same person below the threshold. The threshold is 1.24, or with
+--calibration the one at which a fraction of --far of the pairs of different identities is taken for one identity. The
+calibration file is written by `verification.py --mode 2` for the same network; as there, embeddings are then those of
+image plus mirror image.
 """
 
+from __future__ import annotations
+
 import argparse
-import zipfile
+from typing import TYPE_CHECKING, Sequence
 
-import numpy as np
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.device import add_device_options
+from insightface_mx.cli.fields import add_options
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import say
+from insightface_mx.cli.types import fraction
+from insightface_mx.deploy.face_options import THRESHOLD, FaceOptions, make_face_options
 
-from insightface_mx.base.errors import UserError, exit_on_user_error
-from insightface_mx.deploy import face_model
-from insightface_mx.deploy.face_model import THRESHOLD, FaceModel
-from insightface_mx.eval import roc
-from insightface_mx.photos.decode import read_photo
+if TYPE_CHECKING:
+    import numpy as np
 
+    from insightface_mx.deploy.face_model import Face, FaceModel
+
+EXAMPLE = """
+python compare.py a.jpg b.jpg --model ../model/r50,1
+python compare.py a.jpg b.jpg --model ../model/r50,1 --calibration ../model/lfw-0001-embeddings.npz --far 0.001
+"""
 FAR = 1e-3
 
 
-def calibrated_threshold(path, far, length):
-    """The squared distance below which a share `far` of the different pairs of a calibration file lies.
+def run(args: argparse.Namespace) -> None:
+    """Compare the two photos and print the verdict."""
+    import numpy as np
 
-    length: of the network's embeddings. UserError: no such file, one of another network, or too few different pairs to
-    tell such a share.
+    from insightface_mx.deploy.face_model import FaceModel
+
+    model = FaceModel(make_face_options(args, flip=bool(args.calibration)))
+    threshold, origin = model.threshold, ""
+    if args.calibration:
+        threshold = calibrated_threshold(args.calibration, args.far, model.embedder.length)
+        origin = f", false accept rate {args.far:g} on {args.calibration}"
+    found = [find_faces(model, path) for path in args.photos]
+    for path, faces in zip(args.photos, found):
+        if not isinstance(faces, UserError):
+            print_faces(path, faces)
+    problems = [str(faces) for faces in found if isinstance(faces, UserError)]
+    if problems:
+        raise UserError("\nerror: ".join(problems))
+    one, other = model.get_feature(np.stack([faces[0].aligned for faces in found if not isinstance(faces, UserError)]))
+    distance = np.sum((one - other) ** 2)
+    say(f"distance {distance:.4f}, cosine {one @ other:.4f} ({model.embedder.backend.name})")
+    verdict = "the same person" if distance < threshold else "different people"
+    say(f"{verdict} (threshold {threshold:.4f}{origin})")
+
+
+def find_faces(model: FaceModel, path: str) -> list[Face] | UserError:
+    """Return the faces of a photo, the most probable one first, or the reason why there is none."""
+    from insightface_mx.photos.decode import read_photo
+
+    try:
+        faces = model.get_faces([read_photo(path)])[0]
+    except UserError as error:
+        return error
+    except ValueError as error:
+        return UserError(f"{path}: {error}")
+    return faces or UserError(f"{path}: no face found; --det 1 takes photos for crops of one face")
+
+
+def print_faces(path: str, faces: list[Face]) -> None:
+    """Print a line for each face of a photo."""
+    for index, face in enumerate(faces, 1):
+        box = ",".join(f"{value:.0f}" for value in face.box)
+        used = " (compared)" if index == 1 and len(faces) > 1 else ""
+        say(f"{path}: face {index} of {len(faces)} at {box}, probability {face.score:.3f}{used}")
+
+
+def calibrated_threshold(path: str, far: float, length: int) -> float:
+    """Return the squared distance below which a fraction `far` of the pairs of different identities lies.
+
+    Args:
+        path: The calibration file.
+        far: The fraction.
+        length: Of the network's embeddings.
+
+    Raises:
+        UserError: There is no such file, it is one of another network, or has too few pairs for the fraction.
     """
-    embeddings, issame = _read_calibration(path)
+    import numpy as np
+
+    from insightface_mx.eval import roc
+
+    embeddings, issame = read_calibration(path)
     if embeddings.shape[1] != length:
-        raise UserError(f"{path} has embeddings of {embeddings.shape[1]} numbers, the network {length}: use its own")
+        raise UserError(f"{path} has embeddings of length {embeddings.shape[1]}, the network {length}: use its own")
     different = np.count_nonzero(~issame)
     if different * far < 1:
-        raise UserError(f"{path} has {different} pairs of different people: --far must be at least 1/{different}")
+        raise UserError(f"{path} has {different} pairs of different identities: --far must be at least 1/{different}")
     return roc.threshold_at_far(roc.pair_distances(embeddings), issame, far)
 
 
-def _read_calibration(path):
+def read_calibration(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read unit embeddings (2n, d) and flags (n,). Raises UserError where the file does not hold them."""
+    import zipfile
+
+    import numpy as np
+
     try:
         with np.load(path) as arrays:
             return arrays["embeddings"], arrays["issame"].astype(bool)
@@ -48,75 +117,23 @@ def _read_calibration(path):
         raise UserError(f"{path} is not what verification.py --mode 2 writes: {error}") from error
 
 
-def find_face(model, path):
-    """The most probable face of a photo, after a line for each. UserError: the photo cannot be used or has no face."""
-    try:
-        faces = model.get_faces([read_photo(path)])[0]
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
-    if not faces:
-        raise UserError(f"{path}: no face found; --det 1 takes photos for crops of one face")
-    for number, face in enumerate(faces, 1):
-        box = ",".join(f"{value:.0f}" for value in face.box)
-        used = " (compared)" if number == 1 and len(faces) > 1 else ""
-        print(f"{path}: face {number} of {len(faces)} at {box}, probability {face.score:.3f}{used}")
-    return faces[0]
-
-
-def _face_or_problem(model, path, problems):
-    try:
-        return find_face(model, path)
-    except UserError as error:
-        problems.append(str(error))
-    return None
-
-
-def run(args):
-    """Compare the two photos and print what was found."""
-    model = FaceModel(args, flip=bool(args.calibration))
-    threshold = model.threshold
-    if args.calibration:
-        threshold = calibrated_threshold(args.calibration, args.far, model.backend.length)
-    problems = []
-    faces = [_face_or_problem(model, path, problems) for path in args.photos]
-    if problems:
-        raise UserError("\nerror: ".join(problems))
-    one, other = model.get_feature(np.stack([face.aligned for face in faces]))
-    distance = np.sum((one - other) ** 2)
-    print(f"distance {distance:.4f}, cosine {one @ other:.4f} ({model.backend.name})")
-    verdict = "the same person" if distance < threshold else "different people"
-    origin = f", false accept rate {args.far:g} on {args.calibration}" * bool(args.calibration)
-    print(f"{verdict} (threshold {threshold:.4f}{origin})")
-
-
-def parser():
-    """The command's options."""
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = result.add_argument
-    add("photos", nargs=2, metavar="PHOTO", help="an image file")
-    face_model.add_options(result)
-    threshold = result.add_mutually_exclusive_group()
-    threshold.add_argument(
-        "--threshold", type=float, default=THRESHOLD, help="squared distance, 0 to 4 (default: %(default)s)"
-    )
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    result = make_parser(__doc__, EXAMPLE)
+    result.add_argument("photos", nargs=2, metavar="PHOTO", help="an image file")
+    add_options(result, "faces", FaceOptions)
+    add_device_options(result, gpu=0)
+    group = result.add_argument_group("verdict")
+    threshold = group.add_mutually_exclusive_group()
+    threshold.add_argument("--threshold", type=float, default=THRESHOLD, help="squared distance, 0 to 4")
     threshold.add_argument("--calibration", metavar="FILE.npz", help="pairs that the threshold is taken from")
-    add("--far", type=share, default=FAR, help="false accept rate with --calibration, 0 to 1 (default: %(default)s)")
+    group.add_argument("--far", type=fraction, default=FAR, help="false accept rate with --calibration, 0 to 1")
     return result
 
 
-def share(text):
-    """A number between 0 and 1."""
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def main(argv=None):
-    """Run the command; exit status 2 with a message for what the user can mend."""
-    args = parser().parse_args(argv)
-    with exit_on_user_error():
-        run(args)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; argv: words of the command line, None for those of the process."""
+    run_command(run, parser(), argv)
 
 
 if __name__ == "__main__":

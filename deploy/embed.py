@@ -1,173 +1,226 @@
 """Write the embeddings of many images: a folder, a list, training records or a verification set.
 
+A row is a face: name (path, record id or index in the set), label (-1: none), face (0: the most probable one of the
+image), x1, y1, x2, y2 (pixels; the complete image with --aligned), score (0..1) and the unit embedding.
+
+Results are stored in OUTPUT.part while the command runs: started again after an interruption it continues from there.
+The output appears when all is done. An image that cannot be used is named on standard error, the others are embedded,
+and the exit status is 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Callable, Iterator, Sequence
+
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.device import add_device_options
+from insightface_mx.cli.fields import add_options, read_options
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import note
+from insightface_mx.deploy.face_options import EmbedOptions, FaceOptions, make_face_options
+from insightface_mx.photos.lists import SOURCES
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import numpy as np
+
+    from insightface_mx.deploy.face_model import Face, FaceModel
+    from insightface_mx.deploy.face_table import FaceRow, Table
+    from insightface_mx.formats.chunks import ChunkStore
+    from insightface_mx.photos.sources import Source
+
+EXAMPLE = """
 python embed.py photos --model ../model/r50,1 --output photos.npz
 python embed.py ../data/train.rec --aligned --model ../model/r50,1 --output train.parquet
 python embed.py ../data/lfw.bin --aligned --flip --model ../model/r50,1 --output lfw.csv
-
-A row is a face: name (path, record number or number in the set), label (-1: none), face (0: the most probable one of
-the image), x1, y1, x2, y2 (pixels; the whole image with --aligned), score (0..1) and the embedding, of unit length.
-
-Results are kept in OUTPUT.part while the command runs: started again after an interruption it goes on from there. The
-output appears when all is done. An image that cannot be used is named on standard error, the others are done, and the
-exit status is 2.
 """
-
-import argparse
-import json
-import sys
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
-from tqdm import tqdm
-
-from insightface_mx.base.compat import cpu_count
-from insightface_mx.base.errors import UserError, exit_on_user_error
-from insightface_mx.cli.types import positive
-from insightface_mx.deploy import face_model, face_table
-from insightface_mx.deploy.face_model import Face, FaceModel
-from insightface_mx.engine.network import BATCH_SIZE
-from insightface_mx.formats import checkpoint
-from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.chunks import ChunkStore
-from insightface_mx.photos import sources
-from insightface_mx.photos.decode import fit, network_input
-
-CHUNK = 512  # images whose results are kept together; an interruption loses less than so many
+CHUNK = 512  # images whose results are stored together; an interruption loses less than this
 
 
-class Embedder:
-    """Embeds chunks of a source; aligned and all_faces are the options of that name."""
+class ChunkEmbedder:
+    """Embeds chunks of a source; the next batch of images is read while one is embedded."""
 
-    def __init__(self, source, model, batch_size, aligned, all_faces):
-        self._source, self._model, self._batch_size = source, model, batch_size
-        self._aligned, self._all_faces = aligned, all_faces
+    def __init__(self, source: Source, model: FaceModel, options: EmbedOptions) -> None:
+        """Start the threads that read images."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from insightface_mx.base.compat import cpu_count
+
+        self._source, self._model, self._options = source, model, options
         self._pool = ThreadPoolExecutor(cpu_count(), "decode")
 
-    def chunk(self, start, progress):
-        """Table and failures of the images from `start` on; `progress` is told of every image."""
-        rows, failures = [], []
-        for images in self._batches(range(start, min(start + CHUNK, len(self._source)))):
-            faces = []
-            for number, future in images:
-                try:
-                    image, label = future.result()
-                    faces += [(self._source.name(number), label, *found) for found in self._faces(number, image)]
-                except UserError as error:
-                    failures.append(str(error))
-                progress.update()
-            rows += self._embedded(faces)
-        return face_table.make(rows, self._model.backend.length), failures
+    def embed(self, start: int, count_image: Callable[[], object]) -> tuple[Table, list[str]]:
+        """Embed the CHUNK images from index `start` on.
 
-    def _batches(self, numbers):
-        """Lists of (number, future of image and label), each list being read while the one before it is used."""
+        Args:
+            start: Index of the first image.
+            count_image: Called after every image.
+
+        Returns:
+            The table of the faces, and a line for each image that could not be used.
+        """
+        from insightface_mx.deploy.face_table import make_table
+
+        rows: list[FaceRow] = []
+        failures: list[str] = []
+        for batch in self._batches(range(start, min(start + CHUNK, len(self._source)))):
+            found = []
+            for index, image in batch:
+                faces = self._faces_or_error(index, image)
+                if isinstance(faces, UserError):
+                    failures.append(str(faces))
+                else:
+                    found += faces
+                count_image()
+            rows += self._with_embeddings(found)
+        return make_table(rows, self._model.embedder.length), failures
+
+    def _batches(self, indices: range) -> Iterator[list[tuple[int, Future[tuple[np.ndarray, int]]]]]:
+        """Yield batches of (index, image and label to be read), each being read while the one before it is used."""
+        size = self._options.batch_size
         waiting = []
-        for start in range(0, len(numbers), self._batch_size):
-            batch = numbers[start : start + self._batch_size]
-            waiting.append([(number, self._pool.submit(self._source.image, number)) for number in batch])
+        for start in range(0, len(indices), size):
+            batch = indices[start : start + size]
+            waiting.append([(index, self._pool.submit(self._source.image, index)) for index in batch])
             if len(waiting) > 1:
                 yield waiting.pop(0)
         yield from waiting
 
-    def _faces(self, number, image):
-        """(number of the face, Face) of an image. UserError: there is none, or the image cannot be used."""
-        if self._aligned:
-            height, width = image.shape[:2]
-            aligned = network_input(fit(image, self._model.image_size))
-            return [(0, Face(np.array([0, 0, width, height]), 1.0, None, aligned))]
+    def _faces_or_error(
+        self, index: int, image: Future[tuple[np.ndarray, int]]
+    ) -> list[tuple[str, int, int, Face]] | UserError:
+        """Return (name, label, index in the image, face) of the faces to embed, or why there is none."""
+        name = self._source.name(index)
         try:
-            faces = self._model.get_faces([image])[0]
+            pixels, label = image.result()
+        except UserError as error:
+            return error
+        if self._options.aligned:
+            return [(name, label, 0, self._aligned_face(pixels))]
+        try:
+            faces = self._model.get_faces([pixels])[0]
         except (UserError, ValueError) as error:
-            raise UserError(f"{self._source.name(number)}: {error}") from error
+            return UserError(f"{name}: {error}")
         if not faces:
-            raise UserError(f"{self._source.name(number)}: no face found; --aligned takes images as they are")
-        return list(enumerate(faces))[: None if self._all_faces else 1]
+            return UserError(f"{name}: no face found; --aligned takes images as they are")
+        used = faces if self._options.all_faces else faces[:1]
+        return [(name, label, place, face) for place, face in enumerate(used)]
 
-    def _embedded(self, faces):
-        if not faces:
+    def _aligned_face(self, pixels: np.ndarray) -> Face:
+        import numpy as np
+
+        from insightface_mx.deploy.face_model import Face
+        from insightface_mx.photos.decode import fit, network_input
+
+        height, width = pixels.shape[:2]
+        return Face(np.array([0, 0, width, height]), 1.0, None, network_input(fit(pixels, self._model.image_size)))
+
+    def _with_embeddings(self, found: list[tuple[str, int, int, Face]]) -> list[FaceRow]:
+        import numpy as np
+
+        from insightface_mx.deploy.face_table import FaceRow
+
+        if not found:
             return []
-        features = self._model.get_feature(np.stack([face.aligned for *_, face in faces]))
+        features = self._model.get_feature(np.stack([face.aligned for *_, face in found]))
         return [
-            (name, label, number, face.box, face.score, feature)
-            for (name, label, number, face), feature in zip(faces, features)
+            FaceRow(name, label, place, face.box, face.score, feature)
+            for (name, label, place, face), feature in zip(found, features)
         ]
 
 
-def run(args):
-    """Embed everything and write the output; returns the number of images that could not be used."""
-    write = face_table.writer(args.output)
-    source = sources.open_source(args.input)
-    model = FaceModel(args)
-    note(f"{len(source)} images, {model.backend.name}")
+def run(args: argparse.Namespace) -> None:
+    """Embed everything and write the output."""
+    from insightface_mx.deploy.face_model import FaceModel
+    from insightface_mx.deploy.face_table import find_writer
+    from insightface_mx.formats.atomic import report_write_errors
+    from insightface_mx.formats.chunks import ChunkStore
+    from insightface_mx.photos.sources import open_source
+
+    write = find_writer(args.output)
+    source = open_source(args.input)
+    model, options = FaceModel(make_face_options(args)), read_options(args, EmbedOptions)
+    note(f"{len(source)} images, {model.embedder.backend.name}")
     with report_write_errors(args.output):
-        kept = ChunkStore(f"{args.output}.part", settings(args, source))
-        if kept.of_another_run():
-            raise UserError(f"{kept.folder} holds results of other images, another network or other options: remove it")
-        kept.begin()
-        chunks = compute(source, Embedder(source, model, args.batch_size, args.aligned, args.all_faces), kept)
-    write(args.output, (load_chunk(kept, number)[0] for number in chunks))
-    failed = sum(len(load_chunk(kept, number)[1]) for number in chunks)
-    kept.remove()
-    return failed
+        store = ChunkStore(f"{args.output}.part", settings_text(model, options, source))
+        if store.of_another_run():
+            raise UserError(
+                f"{store.folder} holds results of other images, another network or other options: remove it"
+            )
+        store.begin()
+        chunks = range(len(range(0, len(source), CHUNK)))
+        fill(store, ChunkEmbedder(source, model, options), len(source))
+    write(args.output, (load_chunk(store, chunk)[0] for chunk in chunks))
+    failed = sum(len(load_chunk(store, chunk)[1]) for chunk in chunks)
+    store.remove()
+    note(f"{args.output} written")
+    if failed:
+        raise UserError(f"{failed} images could not be used; the others are in {args.output}")
 
 
-def compute(source, embedder, kept):
-    """Do every chunk that is not kept yet; returns the numbers of all."""
-    starts = range(0, len(source), CHUNK)
-    missing = set(kept.missing(len(starts)))
-    with tqdm(total=len(source), unit="img", disable=None) as progress:
-        for number, start in enumerate(starts):
-            if number in missing:
-                table, failures = embedder.chunk(start, progress)
-                kept.save(number, {**table, "failures": np.array(failures, str)})
+def fill(store: ChunkStore, embedder: ChunkEmbedder, images: int) -> None:
+    """Embed every chunk that is not stored yet, and name the images that cannot be used."""
+    import numpy as np
+    from tqdm import tqdm
+
+    starts = range(0, images, CHUNK)
+    missing = set(store.missing(len(starts)))
+    with tqdm(total=images, unit="img", disable=None) as progress:
+        for chunk, start in enumerate(starts):
+            if chunk in missing:
+                table, failures = embedder.embed(start, progress.update)
+                store.save(chunk, {**table, "failures": np.array(failures, str)})
             else:
-                progress.update(min(CHUNK, len(source) - start))
-            for failure in load_chunk(kept, number)[1]:
+                progress.update(min(CHUNK, images - start))
+            for failure in load_chunk(store, chunk)[1]:
                 note(f"error: {failure}")
-    return range(len(starts))
 
 
-def load_chunk(kept, number):
-    """Return the table and the failures, a list of lines, of a stored chunk."""
-    table = kept.load(number)
+def load_chunk(store: ChunkStore, chunk: int) -> tuple[Table, list[str]]:
+    """Return the table of a stored chunk, and a line for each image that could not be used."""
+    table = store.load(chunk)
     return table, table.pop("failures").tolist()
 
 
-def settings(args, source):
-    """Text that tells runs apart whose results must not be mixed."""
-    path = args.model
+def settings_text(model: FaceModel, options: EmbedOptions, source: Source) -> str:
+    """Return text that differs for runs whose results must not be mixed."""
+    import json
+
+    from insightface_mx.formats import checkpoint
+    from insightface_mx.photos.sources import file_stamp
+
+    faces = model.options
+    path = faces.model or ""
     if not path.endswith(".onnx"):
         path = checkpoint.params_path(*checkpoint.parse(path))
-    chosen = {key: value for key, value in vars(args).items() if key not in ("output", "batch_size", "gpu")}
-    return json.dumps({**chosen, "source": source.stamp(), "network": sources.file_stamp(path)}, indent=1)
+    chosen = {
+        "image_size": model.image_size,
+        "backend": faces.backend,
+        "det": faces.det,
+        "detector": faces.detector,
+        "flip": faces.flip,
+        "aligned": options.aligned,
+        "all_faces": options.all_faces,
+    }
+    return json.dumps({**chosen, "source": source.stamp(), "network": file_stamp(path)}, indent=1)
 
 
-def note(line):
-    """Print what is no result, to standard error."""
-    tqdm.write(line, file=sys.stderr)
-
-
-def parser():
-    """The command's options."""
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = result.add_argument
-    add("input", metavar="INPUT", help=sources.HELP)
-    add("--output", required=True, metavar="FILE", help="what to write: .npz, .csv or .parquet")
-    face_model.add_options(result)
-    add("--aligned", action="store_true", help="images are aligned faces: no detection, only fitted to --image-size")
-    add("--all-faces", action="store_true", help="every face of an image, not only the most probable one")
-    add("--flip", action="store_true", help="embeddings of image plus mirror image, as in verification.py")
-    add("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help="images at a time (default: %(default)s)")
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    result = make_parser(__doc__, EXAMPLE)
+    result.add_argument("input", metavar="INPUT", help=SOURCES)
+    result.add_argument("--output", required=True, metavar="FILE", help="what to write: .npz, .csv or .parquet")
+    add_options(result, "faces", FaceOptions, EmbedOptions)
+    result.add_argument("--flip", action="store_true", help="embed image plus mirror image, as verification.py does")
+    add_device_options(result, gpu=0)
     return result
 
 
-def main(argv=None):
-    """Run the command; exit status 2 with a message for what the user can mend."""
-    args = parser().parse_args(argv)
-    with exit_on_user_error():
-        failed = run(args)
-        note(f"{args.output} written")
-        if failed:
-            raise UserError(f"{failed} images could not be used; the others are in {args.output}")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; argv: words of the command line, None for those of the process."""
+    run_command(run, parser(), argv)
 
 
 if __name__ == "__main__":

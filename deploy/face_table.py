@@ -1,73 +1,90 @@
-"""Tables of faces: columns name, label, face, box, score and embedding, as .npz, .csv or .parquet."""
+"""Write tables of faces: columns name, label, face, box, score and embedding, as .npz, .csv or .parquet."""
+
+from __future__ import annotations
 
 import csv
-import importlib.util
 import os
+from typing import Callable, Dict, Iterable, NamedTuple, Sequence
 
 import numpy as np
 
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, require
 from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
 CORNERS = ("x1", "y1", "x2", "y2")
 
+Table = Dict[str, np.ndarray]  # column -> values, one for each face
+Writer = Callable[[str, Iterable[Table]], None]  # path, and at least one table
 
-def make(rows, length):
-    """A table, dict column -> array, of rows (name, label, face's number, box, score, embedding).
 
-    length: of an embedding, which a table without rows needs.
-    """
-    names, labels, faces, boxes, scores, embeddings = zip(*rows) if rows else [()] * 6
+class FaceRow(NamedTuple):
+    """A row of a table; face: index in the image; box: x1, y1, x2, y2 in pixels; score: 0 to 1."""
+
+    name: str
+    label: int
+    face: int
+    box: np.ndarray
+    score: float
+    embedding: np.ndarray
+
+
+def make_table(rows: Sequence[FaceRow], length: int) -> Table:
+    """Make a table; length: of an embedding, which a table without rows needs."""
     return {
-        "name": np.array(names, str),
-        "label": np.array(labels, np.int64),
-        "face": np.array(faces, np.int64),
-        "box": np.array(boxes, np.float32).reshape(-1, 4),
-        "score": np.array(scores, np.float32),
-        "embedding": np.array(embeddings, np.float32).reshape(-1, length),
+        "name": np.array([row.name for row in rows], str),
+        "label": np.array([row.label for row in rows], np.int64),
+        "face": np.array([row.face for row in rows], np.int64),
+        "box": np.array([row.box for row in rows], np.float32).reshape(-1, 4),
+        "score": np.array([row.score for row in rows], np.float32),
+        "embedding": np.array([row.embedding for row in rows], np.float32).reshape(-1, length),
     }
 
 
-def writer(path):
-    """The function (path, iterable of tables) that writes what the file's ending says. UserError: it cannot be had."""
+def find_writer(path: str) -> Writer:
+    """Return the function that writes the format of the path's ending.
+
+    Raises:
+        UserError: There is no such format, or its package is not installed.
+    """
     ending = os.path.splitext(path)[1]
     if ending not in WRITERS:
         raise UserError(f"--output {path}: the name must end in {', '.join(WRITERS)}")
-    if ending == ".parquet" and not importlib.util.find_spec("pyarrow"):
-        raise UserError(f"--output {path} needs pyarrow: pip install pyarrow, or choose .npz or .csv")
+    if ending == ".parquet":
+        require("deploy", "pyarrow")
     return WRITERS[ending]
 
 
-def write_npz(path, tables):
-    """An array for each column, read by numpy.load."""
+def write_npz(path: str, tables: Iterable[Table]) -> None:
+    """Write an array for each column, as numpy.load reads them."""
     tables = list(tables)
     columns = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
     with report_write_errors(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **columns)
 
 
-def write_csv(path, tables):
-    """A line for each face behind a line of names; the embedding's columns are e0, e1, ..."""
+def write_csv(path: str, tables: Iterable[Table]) -> None:
+    """Write a line for each face after a line of names; the embedding's columns are e0, e1, ..."""
     with report_write_errors(path), atomic_path(path) as temporary, open(
         temporary, "w", newline="", encoding="utf-8"
     ) as file:
         lines = csv.writer(file)
-        for number, table in enumerate(tables):
-            if number == 0:
+        for index, table in enumerate(tables):
+            if index == 0:
                 length = table["embedding"].shape[1]
                 lines.writerow(["name", "label", "face", *CORNERS, "score", *(f"e{i}" for i in range(length))])
             for name, label, face, box, score, embedding in zip(*table.values()):
-                numbers = (f"{value:.9g}" for value in (*box, score, *embedding))
-                lines.writerow([name, label, face, *numbers])
+                values = (f"{value:.9g}" for value in (*box, score, *embedding))
+                lines.writerow([name, label, face, *values])
 
 
-def write_parquet(path, tables):
-    """A row for each face; the column embedding holds lists of float32."""
+def write_parquet(path: str, tables: Iterable[Table]) -> None:
+    """Write a row for each face; the column embedding holds lists of float32."""
+    require("deploy", "pyarrow")
     import pyarrow
     from pyarrow import parquet
 
     with report_write_errors(path), atomic_path(path) as temporary:
-        file = None
+        file: parquet.ParquetWriter = None
         for table in tables:
             length = table["embedding"].shape[1]
             embeddings = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(table["embedding"].ravel()), length)
@@ -79,4 +96,4 @@ def write_parquet(path, tables):
         file.close()
 
 
-WRITERS = {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}
+WRITERS: dict[str, Writer] = {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}

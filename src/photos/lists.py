@@ -16,6 +16,10 @@ from typing import Iterator, List, NamedTuple, TextIO, Tuple, cast
 from insightface_mx.base.errors import UserError
 
 NO_LABEL = -1
+SOURCES = (  # help text
+    "folder of images, list (a path a line, a .csv of path,label, or the .lst of the original or of im2rec), .rec with "
+    "its .idx next to it, or .bin; paths in a list start from the list's folder"
+)
 READABLE = "only folders, lists (.lst, .csv, or a path a line), .rec and .bin files can be read"
 
 _LST_GRAMMAR = "a line is aligned (0 or 1), path, label, or im2rec's number, label, path, with tabs between"

@@ -24,11 +24,6 @@ from insightface_mx.photos.decode import decode_photo, fit, network_input
 from insightface_mx.photos.image_files import EXTENSIONS, is_image
 from insightface_mx.photos.lists import NO_LABEL, READABLE, Photo, Skipped, is_class, read_list
 
-HELP = (
-    "folder of images, list (a path a line, a .csv of path,label, or the .lst of the original or of im2rec), .rec with "
-    "its .idx next to it, or .bin; paths in a list start from the list's folder"
-)
-
 
 class PhotoReader:
     """Reads photos' encoded bytes; .rec files that it has read from stay open."""
@@ -151,7 +146,7 @@ def open_source(path: str, root: str | None = None) -> Source:
     """Open the photos of a folder or file, with or without labels.
 
     Args:
-        path: What HELP says.
+        path: What `lists.SOURCES` says.
         root: Folder that a list's paths start from; None: the list's own.
 
     Raises:

@@ -6,15 +6,18 @@ import cv2
 import numpy as np
 import pytest
 import small_network
-from harness import orl_photo
+from harness import orl_photo, status_of
+from harness import run as run_command
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.deploy import compare
 from insightface_mx.deploy.face_model import FaceModel
 from insightface_mx.eval import roc
+from insightface_mx.formats import checkpoint, manifest
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 PAIRS = 400
+LENGTH = small_network.LENGTH
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +37,12 @@ def work(tmp_path_factory):
     return folder
 
 
+def command(work, one, other, *more):
+    return [f"{work}/{one}", f"{work}/{other}", "--model", f"{work}/net,1", *more]
+
+
 def run(work, one, other, *more):
-    compare.main([f"{work}/{one}", f"{work}/{other}", "--model", f"{work}/net,1", *more])
+    run_command(compare, *command(work, one, other, *more))
 
 
 def expected_distance(work, flip):
@@ -45,7 +52,10 @@ def expected_distance(work, flip):
 
 
 def figures(text):
-    return [float(value) for value in re.search(r"distance ([\d.]+), cosine ([-\d.]+) \(openvino\)", text).groups()]
+    return [
+        float(value)
+        for value in re.search(r"distance ([\d.]+), cosine ([-\d.]+) \((?:openvino|mxnet)\)", text).groups()
+    ]
 
 
 def test_boxes_distance_cosine_and_verdict(work, capsys):
@@ -85,34 +95,48 @@ def test_a_threshold_at_a_false_accept_rate(work, capsys):
     assert np.mean(distances[issame] < threshold) == 1
 
 
-def test_calibrations_that_cannot_serve(work, tmp_path):
-    length = small_network.LENGTH
+@pytest.mark.parametrize(
+    ("name", "far", "length", "message"),
+    [
+        ("pairs.npz", 0.001, LENGTH, "has 200 pairs of different identities: --far must be at least 1/200"),
+        ("pairs.npz", 0.1, 512, "has embeddings of length 32, the network 512"),
+        ("none.npz", 0.1, LENGTH, "cannot open .*none.npz: No such file"),
+        ("text.npz", 0.1, LENGTH, r"text.npz is not what verification.py --mode 2 writes"),
+        ("other.npz", 0.1, LENGTH, r"other.npz is not what verification.py --mode 2 writes"),
+    ],
+)
+def test_calibrations_that_cannot_serve(work, tmp_path, name, far, length, message):
     (tmp_path / "text.npz").write_text("no arrays")
     np.savez(tmp_path / "other.npz", name=np.arange(3))
-    wrong = [
-        (f"{work}/pairs.npz", 0.001, length, "has 200 pairs of different people: --far must be at least 1/200"),
-        (f"{work}/pairs.npz", 0.1, 512, "has embeddings of 32 numbers, the network 512"),
-        (f"{tmp_path}/none.npz", 0.1, length, "cannot open .*none.npz: No such file"),
-        (f"{tmp_path}/text.npz", 0.1, length, r"text.npz is not what verification.py --mode 2 writes"),
-        (f"{tmp_path}/other.npz", 0.1, length, r"other.npz is not what verification.py --mode 2 writes"),
-    ]
-    for path, far, numbers, message in wrong:
-        with pytest.raises(UserError, match=message):
-            compare.calibrated_threshold(path, far, numbers)
+    folder = work if name == "pairs.npz" else tmp_path
+    with pytest.raises(UserError, match=message):
+        compare.calibrated_threshold(f"{folder}/{name}", far, length)
+
+
+@pytest.mark.parametrize("size", [[], ["--image-size", "56,56"]])
+def test_the_image_size_is_that_of_the_manifest(work, tmp_path, capsys, size):
+    small_network.save(tmp_path / "net")
+    if not size:
+        options = {"options": {"image_size": "56,56"}}
+        manifest.write(checkpoint.manifest_path(f"{tmp_path}/net", 1), [], options)
+    run_command(compare, work / "a.png", work / "b.png", "--model", f"{tmp_path}/net,1", "--backend", "mxnet", *size)
+    model = FaceModel(model=f"{tmp_path}/net,1", backend="mxnet", image_size=(56, 56))
+    faces = [model.get_input(orl_photo(person, 1)) for person in (1, 2)]
+    rows = small_network.plain_mxnet(f"{tmp_path}/net,1", faces)
+    one, other = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert figures(capsys.readouterr().out) == pytest.approx([np.sum((one - other) ** 2), one @ other], abs=2e-4)
+    assert np.sum((one - other) ** 2) != pytest.approx(expected_distance(work, flip=0), abs=1e-3)
 
 
 def test_both_bad_photos_are_named(work, capsys):
-    with pytest.raises(SystemExit) as error:
-        run(work, "empty.png", "text.jpg")
-    assert error.value.code == 2
+    assert status_of(compare, *command(work, "empty.png", "text.jpg")) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert re.fullmatch(r"error: .*empty\.png: no face found; --det 1 takes photos for crops of one face", lines[0])
-    assert re.fullmatch(r"error: .*text\.jpg is not an image that Pillow knows: .*", lines[1])
+    assert len(lines) == 2
+    assert re.fullmatch(r"error: .*text\.jpg is not an image that Pillow or OpenCV knows: .*", lines[1])
 
 
 @pytest.mark.parametrize("wrong", [["--far", "2"], ["--far", "x"], ["--threshold", "1", "--calibration", "a.npz"]])
 def test_options_are_checked(work, capsys, wrong):
-    with pytest.raises(SystemExit) as error:
-        run(work, "a.png", "b.png", *wrong)
-    assert error.value.code == 2
+    assert status_of(compare, *command(work, "a.png", "b.png", *wrong)) == 2
     assert wrong[0] in capsys.readouterr().err

@@ -3,22 +3,24 @@
 import csv
 import os
 import shutil
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import small_network
-from harness import orl_photo
+from harness import orl_photo, status_of
+from harness import run as run_command
 from pyarrow import parquet
 
 from insightface_mx.deploy import embed
 from insightface_mx.deploy.face_model import FaceModel
+from insightface_mx.deploy.face_options import EmbedOptions
 from insightface_mx.eval import verification
+from insightface_mx.formats import manifest
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos import decode, sources
-from insightface_mx.photos.decode import decode_photo, network_input
+from insightface_mx.photos.decode import decode_photo, fit, network_input
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 COUNT = 10
@@ -51,8 +53,12 @@ def work(tmp_path_factory):
     return folder
 
 
+def command(work, source, output, *more):
+    return [source, "--model", f"{work}/net,1", "--output", output, "--batch-size", "4", *more]
+
+
 def run(work, source, output, *more):
-    embed.main([str(source), "--model", f"{work}/net,1", "--output", str(output), "--batch-size", "4", *more])
+    run_command(embed, *command(work, source, output, *more))
 
 
 def expected_features(work, flip=False):
@@ -120,9 +126,7 @@ def test_csv_and_parquet_hold_the_same(work, tmp_path):
 
 
 def test_bad_photos_among_good_ones(work, tmp_path, capsys):
-    with pytest.raises(SystemExit) as error:
-        run(work, work / "photos", tmp_path / "a.npz")
-    assert error.value.code == 2
+    assert status_of(embed, *command(work, work / "photos", tmp_path / "a.npz")) == 2
     said = capsys.readouterr().err
     assert "broken.jpg is not an image" in said
     assert "cut.png is a damaged image or one cut short" in said
@@ -157,8 +161,7 @@ def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
         return read(content, name)
 
     monkeypatch.setattr(sources, "decode_photo", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")
+    assert status_of(embed, *command(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")) == 130
     assert os.listdir(tmp_path) == ["a.npz.part"]
     copy = tmp_path / "b.npz.part"
     shutil.copytree(tmp_path / "a.npz.part", copy)
@@ -167,8 +170,7 @@ def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
     run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")
     assert len(reads) - 9 == 2  # eight of ten were done
     np.testing.assert_allclose(np.load(tmp_path / "a.npz")["embedding"], expected_features(work), atol=1e-5)
-    with pytest.raises(SystemExit):
-        run(work, work / "pairs.bin", tmp_path / "b.npz", "--aligned", "--flip")
+    assert status_of(embed, *command(work, work / "pairs.bin", tmp_path / "b.npz", "--aligned", "--flip")) == 2
     assert not (tmp_path / "b.npz").exists()
 
 
@@ -182,8 +184,7 @@ def test_a_failed_write_leaves_the_old_output(work, tmp_path, monkeypatch, capsy
 
     save = np.savez
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(SystemExit):
-        run(work, work / "aligned", tmp_path / "a.npz", "--aligned")
+    assert status_of(embed, *command(work, work / "aligned", tmp_path / "a.npz", "--aligned")) == 2
     assert "a.npz: No space left on device" in capsys.readouterr().err
     assert (tmp_path / "a.npz").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["a.npz", "a.npz.part"]
@@ -201,26 +202,41 @@ def test_a_failed_write_leaves_the_old_output(work, tmp_path, monkeypatch, capsy
 )
 def test_what_cannot_be_done(work, tmp_path, capsys, source, output, message):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit) as error:
-        run(work, source.format(work=work, empty=tmp_path / "empty"), tmp_path / output, "--aligned")
-    assert error.value.code == 2
+    source = source.format(work=work, empty=tmp_path / "empty")
+    assert status_of(embed, *command(work, source, tmp_path / output, "--aligned")) == 2
     assert message in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["empty"]
 
 
 def test_no_faces_at_all(work, tmp_path, capsys):
     (tmp_path / "list").write_text(f"{work}/photos/none.png\nmissing.png\n")
-    with pytest.raises(SystemExit):
-        run(work, tmp_path / "list", tmp_path / "a.csv")
+    assert status_of(embed, *command(work, tmp_path / "list", tmp_path / "a.csv")) == 2
     assert "missing.png: No such file" in capsys.readouterr().err
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1
 
 
-def test_settings_follow_the_network(work):
-    args = SimpleNamespace(model=f"{work}/net,1", output="a", batch_size=1, gpu=0, flip=False)
+def test_settings_follow_network_and_options(work):
     source = sources.open_source(str(work / "aligned"))
-    before = embed.settings(args, source)
-    args.batch_size, args.output = 2, "b"
-    assert embed.settings(args, source) == before
+
+    def text(**options):
+        model = FaceModel(model=f"{work}/net,1", **{"backend": "mxnet", **options})
+        return embed.settings_text(model, EmbedOptions(aligned=True), source)
+
+    before = text()
+    assert text(gpu=-1, ctx="cpu") == before
+    for changed in ({"flip": True}, {"image_size": (56, 56)}, {"backend": "openvino"}, {"det": 1}):
+        assert text(**changed) != before
     os.utime(work / "net-0001.params", (1, 1))
-    assert embed.settings(args, source) != before
+    assert text() != before
+
+
+def test_the_image_size_is_that_of_the_manifest(work, tmp_path):
+    small_network.save(tmp_path / "net")
+    manifest.write(f"{tmp_path}/net-0001.json", [], {"options": {"image_size": "56,56"}})
+    run(tmp_path, work / "aligned", tmp_path / "a.npz", "--aligned", "--backend", "mxnet")
+    photos = [fit(decode_photo(face(number), ""), (56, 56)) for number in range(COUNT)]
+    rows = small_network.plain_mxnet(f"{tmp_path}/net,1", np.stack([network_input(photo) for photo in photos]))
+    expected = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    found = np.load(tmp_path / "a.npz")["embedding"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - expected_features(work)).max() > 1e-3

@@ -118,10 +118,10 @@ def test_the_originals_detector_places_landmarks_anew():
 def test_options_by_name_or_from_a_parser(networks):
     args = SimpleNamespace(image_size="112,96", model=networks["model"], det=1, threshold=1.1, other=3)
     model = FaceModel(args, det=0)
-    assert (model.threshold, model.image_size, model.args.det) == (1.1, (112, 96), 0)
+    assert (model.threshold, model.image_size, model.options.det) == (1.1, (112, 96), 0)
     assert model.get_input(orl_photo(1, 1)).shape == (3, 112, 96)
     assert FaceModel().threshold == 1.24
-    with pytest.raises(TypeError, match="no option treshold; there are image_size, model"):
+    with pytest.raises(TypeError, match="no option treshold; there are model, image_size"):
         FaceModel(treshold=1)
 
 
@@ -139,10 +139,10 @@ def test_a_crop_of_a_face(networks):
 @pytest.mark.parametrize(
     ("options", "use", "message"),
     [
-        ({}, lambda model: model.backend, "no network: give model as PREFIX,EPOCH"),
+        ({}, lambda model: model.embedder, "no network: give model as PREFIX,EPOCH"),
         ({}, lambda model: model.gender_age, "no network: give ga_model"),
         ({"det": 2}, lambda model: model.detector, "det is 0, the whole detector, or 1"),
-        ({"model": "nothing"}, lambda model: model.backend, "'nothing' is not a checkpoint"),
+        ({"model": "nothing"}, lambda model: model.embedder, "'nothing' is not a checkpoint"),
     ],
 )
 def test_options_that_cannot_be(options, use, message):
@@ -151,7 +151,7 @@ def test_options_that_cannot_be(options, use, message):
 
 
 def test_more_that_cannot_be(networks):
-    with pytest.raises(UserError, match="gives 32 numbers, not the 202"):
+    with pytest.raises(UserError, match="has 32 outputs, not the 202"):
         FaceModel(ga_model=networks["model"], backend="mxnet").get_ga(np.zeros((3, 112, 112)))
-    with pytest.raises(UserError, match="image size '112'"):
+    with pytest.raises(UserError, match="'112' is not an image size"):
         FaceModel(image_size="112")
