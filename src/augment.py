@@ -69,6 +69,7 @@ class Augmenter:
     """
 
     def __init__(self, image_size: tuple[int, int], rand_mirror: bool = False, cutoff: int = 0, color: int = 0) -> None:
+        """Allocate the memory."""
         self._shape = (*image_size, 3)
         self._rand_mirror, self._cutoff, self._color = rand_mirror, cutoff, color
         self._mirrored = np.empty(self._shape, np.uint8)

@@ -93,6 +93,7 @@ class FaceImageIter(mx.io.DataIter):
         workers: int = 0,
         on_bad_record: str = SKIP,
     ) -> None:
+        """Open the file, and let the workers begin with the first batches."""
         super().__init__(batch_size)
         if len(data_shape) != 3 or data_shape[0] != 3:
             raise ValueError(f"data_shape must be (3, height, width), not {data_shape}")

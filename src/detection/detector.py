@@ -59,6 +59,7 @@ class MtcnnDetector:
         accurate_landmark: bool = False,
         ctx: Context | None = None,
     ) -> None:
+        """Read the weights and bind the networks."""
         if not minsize > 0 or not 0 < factor < 1 or len(threshold) != 3:
             raise UserError(
                 "MTCNN takes a minsize above 0, a factor between 0 and 1 and three thresholds, "
