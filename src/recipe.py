@@ -58,7 +58,7 @@ def open_images(options: DataOptions, batch_size: int, seed: int, num_classes: i
         data_shape=(3, *options.image_size),
         path_imgrec=os.path.join(options.data_dir, "train.rec"),
         shuffle=True,
-        rand_mirror=options.rand_mirror,
+        rand_mirror=bool(options.rand_mirror),
         cutoff=options.cutoff,
         color_jittering=options.color,
         images_filter=options.images_filter,
