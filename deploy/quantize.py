@@ -15,7 +15,7 @@ import argparse
 import os
 import shutil
 import tempfile
-from typing import TYPE_CHECKING, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Sequence
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli import types
@@ -23,16 +23,14 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 
 if TYPE_CHECKING:
-    from insightface_mx.base.compat import NDArray
     from insightface_mx.embedding.backends import Backend
+    from insightface_mx.eval.pairs import DataSet
 
 EXAMPLE = """
 python quantize.py --model ../model/r50,1 --calibration ../data/train.rec --pairs ../data/lfw.bin --output r50-int8.onnx
 """
 CALIBRATION_IMAGES = 300
 MAX_LOSS = 0.3  # per cent of accuracy
-
-Pairs = Tuple[List["NDArray"], List[bool]]  # images and mirror images, and whether each pair is of one identity
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,15 +64,17 @@ def run(args: argparse.Namespace) -> None:
     say(f"{output}: {metrics}; calibrated on {len(images)} images")
 
 
-def accuracy(backend: Backend, pairs: Pairs) -> float:
+def accuracy(backend: Backend, pairs: DataSet) -> float:
     """Return the mean accuracy over ten folds of image plus mirror image, in per cent; pairs: as load_bin returns."""
     import numpy as np
 
+    from insightface_mx.embedding.vectors import unit_with_mirror
     from insightface_mx.eval import roc
 
     views, issame = pairs
-    embeddings = sum(backend.embed(view.asnumpy()).astype(np.float64) for view in views)
-    return float(100 * np.mean(roc.calculate_roc(roc.normalize(embeddings), np.array(issame))[2]))
+    plain, mirrored = (backend.embed(view.asnumpy()).astype(np.float64) for view in views)
+    _, _, accuracies = roc.calculate_roc(unit_with_mirror(plain, mirrored), np.array(issame))
+    return float(100 * np.mean(accuracies))
 
 
 def parser() -> argparse.ArgumentParser:

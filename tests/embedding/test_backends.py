@@ -1,10 +1,7 @@
-"""Backends: that they compute what MXNet computes, which one is taken, and int8 files."""
+"""Back ends: they compute what MXNet computes; which one is taken."""
 
-import importlib.util
 import os
-import sys
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -13,11 +10,9 @@ import small_network
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.conversion import export
-from insightface_mx.deploy import benchmark, export_onnx, quantize
+from insightface_mx.deploy import benchmark, export_onnx
 from insightface_mx.embedding import backends
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.verification_set import write_bin
-from insightface_mx.photos import sources
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 IMAGES = np.random.RandomState(6).randint(0, 256, (5, 3, 112, 112)).astype(np.uint8)
@@ -167,85 +162,3 @@ def test_a_row_of_the_benchmark():
     assert row == "| y1 | mxnet | 50.0 | 20.0 | 29.0 | 160.0 | 200.0 | 380.0 | 512 | 0.05 |"
     head, line = benchmark.table_head([1, 32])
     assert head.count("|") == line.count("|") == row.count("|")
-
-
-# int8
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    """A folder of images to calibrate on and pairs.bin: six blobs in colours of their own, and noisy copies of each."""
-    folder = tmp_path_factory.mktemp("faces")
-    draw = np.random.RandomState(8)
-    (folder / "calibration").mkdir()
-    images, issame = [], []
-    for pair in range(12):
-        blob = cv2.resize(draw.randint(0, 256, (4, 4, 3)).astype(np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC)
-        other = blob if pair % 2 == 0 else blob[::-1, :, ::-1]
-        both = [
-            cv2.imencode(".png", cv2.add(image, draw.randint(0, 9, image.shape).astype(np.uint8)))[1]
-            for image in (blob, other)
-        ]
-        images += both
-        issame.append(pair % 2 == 0)
-        (folder / "calibration" / f"{pair}.png").write_bytes(both[0].tobytes())
-    write_bin(str(folder / "pairs.bin"), images, issame)
-    return folder
-
-
-def command(model, faces, output, *more):
-    return [
-        "--model",
-        model,
-        "--calibration",
-        f"{faces}/calibration",
-        "--pairs",
-        f"{faces}/pairs.bin",
-        *more,
-        "--output",
-        output,
-    ]
-
-
-needs_nncf = pytest.mark.skipif(not importlib.util.find_spec("nncf"), reason="nncf is not installed")
-
-
-@needs_nncf
-def test_int8(model, faces, tmp_path, capsys, expected):
-    path = str(tmp_path / "int8.onnx")
-    quantize.main(command(model, faces, path))
-    said = capsys.readouterr()
-    assert (
-        f"{path}: accuracy on {faces}/pairs.bin 100.000 % before, 100.000 % in int8 (openvino); calibrated on 12"
-        in said.out
-    )
-    assert "WARNING" not in said.err
-    images = sources.aligned_images(f"{faces}/pairs.bin", (112, 112), 24)
-    reference = small_network.plain_mxnet(model, images)
-    for name in ("openvino", "onnxruntime"):
-        found = backends.load(path, name=name).embed(images)
-        cosines = (found * reference).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(reference, axis=1)
-        assert 0.98 < cosines.min() < 0.999999
-    operators = {node.op_type for node in onnx.load(path).graph.node}
-    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= operators
-    weights = [array for array in onnx.load(path).graph.initializer if array.data_type == onnx.TensorProto.INT8]
-    assert sum(np.prod(array.dims) for array in weights) > 10000
-
-
-@needs_nncf
-def test_int8_that_loses_too_much_is_not_written(model, faces, tmp_path, capsys):
-    path = str(tmp_path / "int8.onnx")
-    with pytest.raises(SystemExit) as error:
-        quantize.main(command(model, faces, path, "--max-loss", "-1"))
-    assert error.value.code == 2
-    assert "a loss of more than --max-loss -1.0; nothing was written" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
-
-
-def test_int8_without_its_package(model, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(SystemExit) as error:
-        quantize.main(command(model, faces, str(tmp_path / "int8.onnx")))
-    assert error.value.code == 2
-    assert "int8 needs nncf: pip install 'insightface-mx[deploy]'" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
