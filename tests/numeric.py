@@ -1,14 +1,18 @@
-"""Gradients by numbers alone, for the tests of losses."""
+"""Numerical gradients, for the tests of losses."""
+
+from __future__ import annotations
+
+from typing import Callable
 
 import numpy as np
 
 
-def slope(function, x, step=1e-6):
-    """Gradient of a number by central differences."""
+def slope(function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-6) -> np.ndarray:
+    """Return the gradient of a scalar function by central differences, of the shape of x."""
     gradient = np.empty_like(x)
     for place in np.ndindex(*x.shape):
-        there, back = x.copy(), x.copy()
-        there[place] += step
-        back[place] -= step
-        gradient[place] = (function(there) - function(back)) / (2 * step)
+        above, below = x.copy(), x.copy()
+        above[place] += step
+        below[place] -= step
+        gradient[place] = (function(above) - function(below)) / (2 * step)
     return gradient

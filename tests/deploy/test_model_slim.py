@@ -17,7 +17,7 @@ from insightface_mx.formats import checkpoint
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     prefix = tmp_path_factory.mktemp("slim") / "net"
-    model = small_network.save(prefix, head=True)
+    model = small_network.save(prefix, with_classifier=True)
     assert model_slim.slim(str(prefix), 1) == f"{prefix}s"
     return model
 
