@@ -11,7 +11,8 @@ from typing import Callable, Dict, List, Sequence
 
 import numpy as np
 
-from insightface_mx.base.compat import cpu_count, mx
+from insightface_mx.base.compat import mx
+from insightface_mx.base.machine import cpu_count
 
 Subjects = Dict[str, Callable[[], object]]  # name in the table -> what is measured
 Seconds = Dict[str, List[float]]  # name in the table -> seconds of each round

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from insightface_mx.base.compat import cpu_count, mx
+from insightface_mx.base.compat import mx
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.image_iter import FaceImageIter

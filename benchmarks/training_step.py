@@ -16,7 +16,7 @@ import numpy as np
 from interleaved import Subjects, measure, print_headings, print_machine, print_rows
 from modules import images, prepare, step_of, training_module
 
-from insightface_mx.base.compat import cpu_count
+from insightface_mx.base.machine import cpu_count
 
 
 def subjects(network: str, batch: int, classes: int, torch_side: ModuleType | None) -> Subjects:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.fields import add_options, option, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging

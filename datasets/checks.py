@@ -12,8 +12,8 @@ from typing import NamedTuple, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.types import Size
 from insightface_mx.formats.recordio import RecordFile, find_offsets
 from insightface_mx.formats.training_set import (

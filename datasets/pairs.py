@@ -11,17 +11,17 @@ import logging
 import os
 from typing import Sequence
 
-from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import positive
-from insightface_mx.datasets import pair_lists
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.verification_set import write_bin
+from insightface_mx.photos import pair_lists
 from insightface_mx.photos.lists import Photo
 
 EXAMPLE = """

@@ -13,8 +13,8 @@ from typing import Sequence, Tuple
 
 from tqdm import tqdm
 
-from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.datasets.skipped import report_skipped

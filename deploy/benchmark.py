@@ -23,9 +23,9 @@ import numpy as np
 from tqdm import tqdm
 
 from insightface_mx import symbols
-from insightface_mx.base.compat import cpu_count, mx
+from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError, exit_on_user_error
-from insightface_mx.base.memory import peak_bytes
+from insightface_mx.base.machine import cpu_count, peak_bytes
 from insightface_mx.cli import types
 from insightface_mx.conversion import export, quantize
 from insightface_mx.conversion import proof as onnx_check

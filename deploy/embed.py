@@ -46,7 +46,7 @@ class ChunkEmbedder:
         """Start the threads that read images."""
         from concurrent.futures import ThreadPoolExecutor
 
-        from insightface_mx.base.compat import cpu_count
+        from insightface_mx.base.machine import cpu_count
 
         self._source, self._model, self._options = source, model, options
         self._pool = ThreadPoolExecutor(cpu_count(), "decode")

@@ -1,25 +1,14 @@
 """Face recognition on Apache MXNet: the 2018 InsightFace (ArcFace) code on today's Python.
 
 The names in `__all__` are the front door. Each is imported when it is first used, so that `import insightface_mx` is
-fast and loads neither MXNet nor OpenCV.
+fast and loads neither MXNet nor OpenCV. Their types are in __init__.pyi.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 from insightface_mx.base import __version__
-
-if TYPE_CHECKING:
-    from insightface_mx.alignment import preprocess
-    from insightface_mx.deploy.face_model import FaceModel
-    from insightface_mx.detection.detector import MtcnnDetector
-    from insightface_mx.embedding.embedder import Embedder
-    from insightface_mx.eval.pairs import load_bin
-    from insightface_mx.eval.roc import evaluate
-    from insightface_mx.image_iter import FaceImageIter
-    from insightface_mx.symbols import get_symbol
 
 _MODULES = {  # name -> module that defines it
     "Embedder": "embedding.embedder",

@@ -14,8 +14,9 @@ import numpy as np
 
 from insightface_mx import augment
 from insightface_mx.augment import AugmentParams
-from insightface_mx.base.compat import cpu_count, mx
+from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import MAX_BAD_FRACTION, image_records
 from insightface_mx.photos.decode import decode_face

@@ -13,7 +13,7 @@ from typing import Any, Iterator
 import pytest
 
 from insightface_mx.base import __version__
-from insightface_mx.base.compat import cpu_count
+from insightface_mx.base.machine import cpu_count
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = re.findall(r'^(insightface-[\w-]+) = "([\w.]+):main"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)

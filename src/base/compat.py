@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator
 
 import numpy
 
+from insightface_mx.base.machine import cpu_count
+
 if TYPE_CHECKING:
     mx: Any  # MXNet has no types
 
@@ -42,11 +44,6 @@ def _restore_numpy_aliases() -> None:
     for name in ("bool", "int", "float", "complex", "object", "str"):
         if name not in vars(numpy):
             setattr(numpy, name, getattr(builtins, name))
-
-
-def cpu_count() -> int:
-    """Return the number of CPUs that this process may use (its affinity mask, not the machine's count)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from insightface_mx.base.compat import cpu_count
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.types import Size
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_face

@@ -17,7 +17,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Context, MXNet, Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.base.memory import resident_bytes
+from insightface_mx.base.machine import resident_bytes
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite
 from insightface_mx.engine.symbol_graph import SymbolGraph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from insightface_mx.base.memory import peak_bytes, resident_bytes
+from insightface_mx.base.machine import peak_bytes, resident_bytes
 
 MIB = 2**20
 

@@ -1,9 +1,15 @@
-"""Memory of this process, as Linux reports it in /proc."""
+"""What this process has of the machine: CPUs, and memory as Linux reports it in /proc."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+
+
+def cpu_count() -> int:
+    """Return the number of CPUs that this process may use (its affinity mask, not the machine's count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resident_bytes() -> int:

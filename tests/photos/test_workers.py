@@ -9,7 +9,7 @@ import time
 import pytest
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.datasets import workers
+from insightface_mx.photos import workers
 
 
 def test_a_killed_worker_is_told(tmp_path):
@@ -19,7 +19,7 @@ def test_a_killed_worker_is_told(tmp_path):
 
 def test_no_worker_survives_its_parent(tmp_path):
     code = (
-        "import os, time\nfrom insightface_mx.datasets import workers\n"
+        "import os, time\nfrom insightface_mx.photos import workers\n"
         "def task(): print(os.getpid(), flush=True); time.sleep(100)\n"
         "if __name__ == '__main__': list(workers.unordered(task, [()] * 2, 2))\n"
     )

@@ -1,0 +1,9 @@
+from insightface_mx.alignment import preprocess as preprocess
+from insightface_mx.base import __version__ as __version__
+from insightface_mx.deploy.face_model import FaceModel as FaceModel
+from insightface_mx.detection.detector import MtcnnDetector as MtcnnDetector
+from insightface_mx.embedding.embedder import Embedder as Embedder
+from insightface_mx.eval.pairs import load_bin as load_bin
+from insightface_mx.eval.roc import evaluate as evaluate
+from insightface_mx.image_iter import FaceImageIter as FaceImageIter
+from insightface_mx.symbols import get_symbol as get_symbol
