@@ -56,7 +56,7 @@ def training_module(network: str, batch: int, classes: int, fast: bool) -> tuple
     module.bind([("data", inputs["data"])], [("softmax_label", inputs["softmax_label"])])
     mx.random.seed(1)
     module.init_params(symbols.get_initializer(network))
-    module_state.attach(module, sgd)
+    module_state.attach_optimizer(module, sgd)
     labels = mx.nd.array(np.arange(batch) % classes)
     return module, mx.io.DataBatch([mx.nd.array(images(batch))], [labels])
 

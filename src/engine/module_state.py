@@ -58,7 +58,7 @@ def read(module: Module) -> Params:
     return {name: array.as_in_context(mx.cpu()) for name, array in arrays.items()}
 
 
-def params(arrays: Params) -> tuple[Params, Params]:
+def params_of(arrays: Params) -> tuple[Params, Params]:
     """Return the parameters and moving averages of a state, the mean of the moving averages of several devices."""
     devices = _by_device(arrays)
     names = devices[0] if devices else {}
@@ -74,8 +74,8 @@ def restore(module: Module, optimizer: Optimizer, arrays: Params) -> None:
         optimizer: The optimizer that will train it.
         arrays: The state, as `read` returned it.
     """
-    module.set_params(*params(arrays))
-    attach(module, optimizer)
+    module.set_params(*params_of(arrays))
+    attach_optimizer(module, optimizer)
     devices = _by_device(arrays)
     if len(devices) == len(executors(module)):
         for executor, averages in zip(executors(module), devices):
@@ -87,7 +87,7 @@ def restore(module: Module, optimizer: Optimizer, arrays: Params) -> None:
     updater.states_synced = dict.fromkeys(updater.states, False)  # each goes to its device at the next update
 
 
-def attach(module: Module, optimizer: Optimizer) -> None:
+def attach_optimizer(module: Module, optimizer: Optimizer) -> None:
     """Let an optimizer train a bound Module, gradients summed over its devices; drop an earlier one's momentum."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Optimizer created manually outside Module")

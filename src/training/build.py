@@ -63,7 +63,7 @@ def build_model(
     arg_params, aux_params = None, None
     shape = data[0].shape
     if start.saved:
-        arg_params, aux_params = module_state.params(start.saved.arrays)
+        arg_params, aux_params = module_state.params_of(start.saved.arrays)
         fine_tuning.check_parameters(
             "--resume: the saved state", (arg_params, aux_params), model.symbol, shape, inputs, with_classes=True
         )
@@ -110,7 +110,7 @@ def attach_optimizer(
     attributes = model.symbol.attr_dict()
     optimizer.lr_mult = {name: float(of["__lr_mult__"]) for name, of in attributes.items() if "__lr_mult__" in of}
     optimizer.wd_mult = {name: float(of["__wd_mult__"]) for name, of in attributes.items() if "__wd_mult__" in of}
-    module_state.attach(model, optimizer)
+    module_state.attach_optimizer(model, optimizer)
     return optimizer
 
 

@@ -47,7 +47,7 @@ def assert_same(found, expected):
 def trained(request):
     """A Module on one or two devices after two steps, and its state then as numpy arrays."""
     module = module_on(request.param)
-    module_state.attach(module, sgd())
+    module_state.attach_optimizer(module, sgd())
     train(module, (1, 2))
     return module, as_numpy(module_state.read(module))
 
@@ -77,7 +77,7 @@ def test_training_goes_on_with_the_same_bits(trained):
 
 def test_other_devices_get_the_mean_moving_averages():
     module = module_on(2)
-    module_state.attach(module, sgd())
+    module_state.attach_optimizer(module, sgd())
     train(module, (1, 2))
     state = module_state.read(module)
     other = module_on(3)
@@ -88,7 +88,7 @@ def test_other_devices_get_the_mean_moving_averages():
     for average in averages:
         np.testing.assert_array_equal(average, expected)
     np.testing.assert_array_equal(module_state.current_params(other)[1]["bn_moving_var"].asnumpy(), expected)
-    np.testing.assert_array_equal(module_state.params(state)[1]["bn_moving_var"].asnumpy(), expected)
+    np.testing.assert_array_equal(module_state.params_of(state)[1]["bn_moving_var"].asnumpy(), expected)
 
 
 def test_moving_averages_are_those_of_every_device(trained):
@@ -104,7 +104,7 @@ def test_an_optimizer_counts_on_from_the_number_that_is_set():
     optimizer = sgd()
     optimizer.lr_scheduler = mx.lr_scheduler.FactorScheduler(step=10, factor=0.5, base_lr=0.1)
     module = module_on(1)
-    module_state.attach(module, optimizer)
+    module_state.attach_optimizer(module, optimizer)
     train(module, (1, 2))
     assert optimizer.num_update == 2
     module_state.set_update_count(optimizer, 20)

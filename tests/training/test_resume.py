@@ -143,7 +143,7 @@ def test_the_mean_of_moving_averages_goes_to_other_contexts(data_dir, tmp_path):
     saved = arrays(tmp_path / "m")
     one, two = saved["aux:0:bn0_moving_mean"], saved["aux:1:bn0_moving_mean"]
     assert not np.array_equal(one, two)
-    _, means = module_state.params(training_state.newest(str(tmp_path / "m")).arrays)
+    _, means = module_state.params_of(training_state.newest(str(tmp_path / "m")).arrays)
     assert np.allclose(means["bn0_moving_mean"].asnumpy(), (one + two) / 2)
 
 
