@@ -17,6 +17,7 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
+from insightface_mx.formats import cache
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import image_records
 from insightface_mx.formats.verification_set import read_bin
@@ -223,10 +224,10 @@ def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:
 def file_stamp(path: str) -> str:
     """Return text that changes when a file does: path, size in bytes and time of change."""
     try:
-        status = os.stat(path)
+        size, changed = cache.file_stamp(path)
     except OSError:
         return f"{os.path.abspath(path)} missing"
-    return f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}"
+    return f"{os.path.abspath(path)} {size} {changed}"
 
 
 def photos_stamp(photos: Iterable[Photo]) -> str:
