@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import List, Sequence, Tuple
+from typing import TYPE_CHECKING, Sequence
 
-from insightface_mx.base.compat import NDArray
 from insightface_mx.cli.main import command_errors, make_parser
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import positive
 from insightface_mx.formats import checkpoint
+
+if TYPE_CHECKING:
+    from insightface_mx.eval.pairs import DataSet
 
 EXAMPLE = "python demo.py --network r18 --epochs 25"
 BATCH = 30  # ten batches an epoch
@@ -23,18 +25,13 @@ INPUT = (56, 56)  # pixels, height and width: half the photos' size, at a quarte
 SETTINGS = f"--per-batch-size {BATCH} --image-size 56,56 --emb-size 256 --lr 0.1 --margin-s 30 --margin-m 0.5"
 AUGMENTATION = "--color 1 --cutoff 20"
 
-DataSet = Tuple[List[NDArray], List[bool]]  # as eval.pairs.load_bin returns it
-
 
 def pixel_accuracy(data_set: DataSet) -> float:
     """Return the accuracy with the pixels, image plus mirror image, as embedding: what a network must beat."""
-    import numpy as np
+    from insightface_mx.eval.pairs import judge
 
-    from insightface_mx.eval import roc
-
-    images, issame = data_set
-    pixels = sum(view.asnumpy().reshape(view.shape[0], -1).astype(np.float64) for view in images)
-    return float(np.mean(roc.calculate_roc(roc.normalize(pixels), np.array(issame), 10)[2]))
+    views, issame = data_set
+    return judge([view.asnumpy().reshape(view.shape[0], -1).astype(float) for view in views], issame).acc2
 
 
 def network_accuracy(data_set: DataSet, prefix: str) -> float:
@@ -44,7 +41,7 @@ def network_accuracy(data_set: DataSet, prefix: str) -> float:
     from insightface_mx.eval import pairs
 
     model = network.load_model(prefix, 1, [mx.cpu()], network.BATCH_SIZE, INPUT)
-    return pairs.test(data_set, model, network.BATCH_SIZE)[2]
+    return pairs.test(data_set, model, network.BATCH_SIZE).acc2
 
 
 def train(args: argparse.Namespace, others: Sequence[str], data_dir: str, prefix: str) -> None:

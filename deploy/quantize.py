@@ -64,17 +64,12 @@ def run(args: argparse.Namespace) -> None:
     say(f"{output}: {metrics}; calibrated on {len(images)} images")
 
 
-def accuracy(backend: Backend, pairs: DataSet) -> float:
-    """Return the mean accuracy over ten folds of image plus mirror image, in per cent; pairs: as load_bin returns."""
-    import numpy as np
+def accuracy(backend: Backend, data_set: DataSet) -> float:
+    """Return the mean accuracy over ten folds of image plus mirror image, in per cent."""
+    from insightface_mx.eval.pairs import judge
 
-    from insightface_mx.embedding.vectors import unit_with_mirror
-    from insightface_mx.eval import roc
-
-    views, issame = pairs
-    plain, mirrored = (backend.embed(view.asnumpy()).astype(np.float64) for view in views)
-    _, _, accuracies = roc.calculate_roc(unit_with_mirror(plain, mirrored), np.array(issame))
-    return float(100 * np.mean(accuracies))
+    views, issame = data_set
+    return float(100 * judge([backend.embed(view.asnumpy()).astype(float) for view in views], issame).acc2)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -158,7 +158,8 @@ def test_a_checkpoint_of_another_network_is_one_error(model, tmp_path, caplog):
 def test_a_row_of_the_benchmark():
     reference = np.array([[1.0, -4.0]])
     times = {1: [0.010, 0.020, 0.030], 32: [0.1, 0.2, 0.4]}
-    row = benchmark.table_row("y1", "mxnet", (times, 512_000_000, reference + np.array([0.1, -0.2])), reference)
+    measured = benchmark.Measurement(times, 512_000_000, reference + np.array([0.1, -0.2]))
+    row = benchmark.table_row("y1", "mxnet", measured, reference)
     assert row == "| y1 | mxnet | 50.0 | 20.0 | 29.0 | 160.0 | 200.0 | 380.0 | 512 | 0.05 |"
     head, line = benchmark.table_head([1, 32])
     assert head.count("|") == line.count("|") == row.count("|")
