@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Callable, Mapping, Protocol, Sequence, TypeVar
 
 import numpy as np
 
@@ -16,6 +15,13 @@ from insightface_mx.formats.safe_pickle import DAMAGE
 MIN_CACHED_BYTES = 1 << 18  # smaller arrays are made as quickly as they are read
 _VERSION = 1
 _BLOCK = 1 << 20  # bytes that are read at a time
+
+
+class _Updatable(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+Digest = TypeVar("Digest", bound=_Updatable)  # a hash of hashlib
 
 
 def cache_folder() -> Path:
@@ -35,7 +41,7 @@ def file_stamp(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def hash_file(digest: hashlib._Hash, path: str | os.PathLike[str]) -> hashlib._Hash:
+def hash_file(digest: Digest, path: str | os.PathLike[str]) -> Digest:
     """Add a file's content to a hash, and return the hash. Raises OSError if the file cannot be read."""
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(_BLOCK), b""):
