@@ -18,8 +18,8 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
 
-from insightface_mx.base.machine import cpu_count
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli import types
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
