@@ -121,12 +121,15 @@ def test_identity_table_outside_the_file(tmp_path, label):
         image_records(records)
 
 
+@pytest.mark.parametrize("text", ["", "5", "5,112", "0,112,112", "a,112,112", "5,112,112,3"])
+def test_a_property_that_cannot_be_used(tmp_path, text):
+    (tmp_path / "property").write_text(text)
+    with pytest.raises(UserError, match="property"):
+        read_property(str(tmp_path))
+
+
 def test_property(tmp_path):
     (tmp_path / "property").write_text("85742,112,96\n")
     assert read_property(str(tmp_path)) == (85742, 112, 96)
-    for text in ("", "5", "5,112", "0,112,112", "a,112,112", "5,112,112,3"):
-        (tmp_path / "property").write_text(text)
-        with pytest.raises(UserError, match="property"):
-            read_property(str(tmp_path))
     with pytest.raises(UserError, match="does not exist"):
         read_property(str(tmp_path / "none"))
