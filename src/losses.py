@@ -16,8 +16,7 @@ from typing import Callable, NamedTuple
 
 from insightface_mx.base.compat import L2_EPSILON, Module, Symbol, mx
 from insightface_mx.options import LossOptions
-from insightface_mx.training.batches import DataBatch
-from insightface_mx.training.observer import Observer
+from insightface_mx.training.batches import DataBatch, Observer
 
 BETA = "fc7_beta"
 NEAR_ONE = 0.99999994  # the largest float32 under 1: here arccos still has a finite slope

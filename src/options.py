@@ -14,8 +14,8 @@ from insightface_mx.cli.device import add_device_options
 from insightface_mx.cli.fields import add_options, option, read_options
 from insightface_mx.cli.main import make_parser
 from insightface_mx.cli.types import Size, image_size
+from insightface_mx.presets import PRESETS
 from insightface_mx.training.options import OptimiserOptions, RunOptions
-from insightface_mx.training.presets import PRESETS
 
 DEFAULT_BATCH = 128  # images a device, for --per-batch-size 0
 

@@ -19,7 +19,7 @@ from insightface_mx.training import resume_check
 from insightface_mx.training import state as training_state
 from insightface_mx.training.options import RunOptions, check_run_options
 from insightface_mx.training.progress import start_logging
-from insightface_mx.training.start import Start
+from insightface_mx.training.run import Start
 from insightface_mx.training.state import Metadata
 
 BuildNetwork = Callable[[NetworkOptions, Size], Symbol]

@@ -25,9 +25,9 @@ from insightface_mx.options import LossOptions, SoftmaxOptions, parser, read
 if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
     from insightface_mx.base.compat import Symbol
     from insightface_mx.recipe import BuildNetwork
+    from insightface_mx.training.batches import Observer
     from insightface_mx.training.evaluate_and_save import Test
     from insightface_mx.training.memory_report import TrainingStep
-    from insightface_mx.training.observer import Observer
 
 EXAMPLE = "python train_softmax.py --network r50 --loss-type 4 --data-dir ../data --prefix ../model/r50"
 
@@ -58,7 +58,7 @@ def train(
     from insightface_mx.training import build, memory_report, metrics, schedule
     from insightface_mx.training.batches import EpochSource
     from insightface_mx.training.loop import fit
-    from insightface_mx.training.start import begin
+    from insightface_mx.training.run import begin
 
     data, loss, emb_size = options.data, options.loss, options.network.emb_size
     check_loss(loss)

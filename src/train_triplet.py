@@ -25,9 +25,8 @@ if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
 
     from insightface_mx.base.compat import Context, Module, Symbol
     from insightface_mx.recipe import BuildNetwork
-    from insightface_mx.training.batches import ImageIterator
+    from insightface_mx.training.batches import ImageIterator, Observer
     from insightface_mx.training.evaluate_and_save import Test
-    from insightface_mx.training.observer import Observer
     from insightface_mx.triplets import Embed
 
     MakeEmbed = Callable[[Module, Symbol, ImageIterator, "list[Context]"], Embed]
@@ -61,7 +60,7 @@ def train(
     from insightface_mx import recipe, triplets
     from insightface_mx.training import build, metrics, schedule
     from insightface_mx.training.loop import fit
-    from insightface_mx.training.start import begin
+    from insightface_mx.training.run import begin
 
     data, loss = options.data, options.loss
     check_options(data, loss)

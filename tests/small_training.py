@@ -8,7 +8,7 @@ import numpy as np
 
 from insightface_mx.base.compat import mx
 from insightface_mx.engine.module_state import executors
-from insightface_mx.training.observer import Observer
+from insightface_mx.training.batches import Observer
 
 
 def small_network(options, image_size):

@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from insightface_mx import options
 from insightface_mx.cli.fields import option_name
 from insightface_mx.cli.types import Size
-from insightface_mx.training.presets import PRESETS
+from insightface_mx.presets import PRESETS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "options.md"
 COMMANDS = {"train_softmax.py": options.SoftmaxOptions, "train_triplet.py": options.TripletTrainingOptions}
@@ -49,7 +49,7 @@ Every run writes `PREFIX-config.json` with all of its options, the seed that it 
 `override` left out: `--config PREFIX-config.json` repeats the run. Paths in it are relative to the current folder, as
 on the command line.
 
-Presets of `train_softmax.py`, from `src/training/presets.py`, which names the sources:
+Presets of `train_softmax.py`, from `src/presets.py`, which names the sources:
 
 | Preset | Recipe | Options |
 |---|---|---|

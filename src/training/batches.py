@@ -1,4 +1,4 @@
-"""Sources of a run's batches: which batch comes next, and where in its epochs the run is."""
+"""Sources of the batches of a run (which comes next, and where in its epochs the run is), and observers of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from insightface_mx.base.compat import MXNet, Params
+from insightface_mx.base.compat import Module, MXNet, Params
 from insightface_mx.formats.recordio import RecordFile
 
 DataBatch = MXNet  # an mx.io.DataBatch whose `index` holds the record ids of its images
@@ -128,3 +128,13 @@ class EpochSource(BatchSource):
     def restart_reshuffled(self, epoch: int, batch: int, seed: int) -> None:
         """Continue in another order: some of the epoch's images come twice, others not at all."""
         self.start(epoch, batch, {}, seed)
+
+
+class Observer:
+    """Is called at two moments of every batch; here it does nothing."""
+
+    def before_batch(self, step: int, batch: DataBatch, model: Module) -> None:
+        """Act before batch `step`, counted from 1, goes forward."""
+
+    def after_backward(self, step: int, batch: DataBatch, model: Module) -> None:
+        """Act when outputs and gradients of batch `step` are there, before they are checked and used."""

@@ -18,8 +18,7 @@ from insightface_mx.training.batches import BatchSource
 from insightface_mx.training.evaluate_and_save import EvaluateAndSave, Test
 from insightface_mx.training.metrics import TrainingStatistics
 from insightface_mx.training.options import OptimiserOptions, RunOptions
-from insightface_mx.training.run import Run
-from insightface_mx.training.start import Start
+from insightface_mx.training.run import Run, Start
 from insightface_mx.training.state import Metadata
 
 

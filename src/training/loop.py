@@ -1,15 +1,17 @@
-"""The training loop of both commands: every batch is computed, checked, counted, shown, tested and saved here."""
+"""The training loop of both commands: every batch is computed, checked, counted, shown, tested and saved here.
+
+Ctrl-C and SIGTERM end it between two batches.
+"""
 
 from __future__ import annotations
 
 import signal
+from types import FrameType
 from typing import Sequence
 
 from insightface_mx.base.compat import Module, MXNet
-from insightface_mx.training.batches import DataBatch
-from insightface_mx.training.interrupt import Interruption
+from insightface_mx.training.batches import DataBatch, Observer
 from insightface_mx.training.nan_guard import NanGuard, Verdict
-from insightface_mx.training.observer import Observer
 from insightface_mx.training.progress import Progress
 from insightface_mx.training.run import Run
 
@@ -60,3 +62,27 @@ def _update_metric(metric: MXNet, model: Module, batch: DataBatch) -> None:
         model.update_metric(metric, batch.label)
     else:
         metric.update([], model.get_outputs())
+
+
+class Interruption:
+    """While the block runs, SIGINT (Ctrl-C) and SIGTERM only set `signal`; a second one acts as usual."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __enter__(self) -> Interruption:
+        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

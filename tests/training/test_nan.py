@@ -13,7 +13,7 @@ from insightface_mx.engine.module_state import executors, moving_averages
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.training import nan_guard
 from insightface_mx.training import state as training_state
-from insightface_mx.training.observer import Observer
+from insightface_mx.training.batches import Observer
 
 SMALL = "--emb-size 8 --image-size 32,32 --lr 0.02 --ckpt 2 --seed 1 --target none".split()
 BAD = 7  # the step of a bad batch

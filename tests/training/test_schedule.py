@@ -14,7 +14,7 @@ from insightface_mx.engine.module_state import executors
 from insightface_mx.formats import checkpoint
 from insightface_mx.training import schedule
 from insightface_mx.training import state as training_state
-from insightface_mx.training.observer import Observer
+from insightface_mx.training.batches import Observer
 
 
 def parse(text):

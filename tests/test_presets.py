@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from insightface_mx import losses, options, symbols
+from insightface_mx.presets import PRESETS
 from insightface_mx.symbols.variants import DEFAULTS
 from insightface_mx.training import schedule
-from insightface_mx.training.presets import PRESETS
 
 
 def read(*argv):
