@@ -1,1 +1,1 @@
-"""From a checkpoint to an answer."""
+"""Run, convert and compress trained networks."""

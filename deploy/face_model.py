@@ -1,4 +1,4 @@
-"""From photos to embeddings, gender and age: the original's FaceModel.
+"""Turn photos into embeddings, gender and age: the original's FaceModel.
 
 model = FaceModel(model="../model/r50,1")
 one, other = (model.get_feature(model.get_input(cv2.imread(path))) for path in ("a.jpg", "b.jpg"))

@@ -1,4 +1,4 @@
-"""The original's module of the face detector; it lives in insightface_mx.detection.detector."""
+"""Offer the face detector under the name of the original's module; the code is in detection/detector.py."""
 
 from insightface_mx.detection.detector import MtcnnDetector
 

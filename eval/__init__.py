@@ -1,1 +1,1 @@
-"""Verification of embeddings."""
+"""Measure how well embeddings tell identities apart."""

@@ -1,4 +1,4 @@
-"""From embeddings and pairs to accuracy, ROC and VAL@FAR: numpy, and no loop over thresholds.
+"""Compute accuracy, ROC and VAL@FAR from the embeddings of pairs, without a loop over thresholds.
 
 A pair is two images; pair i's embeddings are rows 2i and 2i + 1. The distance is the squared Euclidean one, and a pair
 counts as the same identity where its distance is strictly below the threshold.

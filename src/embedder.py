@@ -1,4 +1,4 @@
-"""The embedder, for other programs: `from insightface_mx.embedder import Embedder`. The code is in embedding/."""
+"""Offer the embedder to other programs: `from insightface_mx.embedder import Embedder`. The code is in embedding/."""
 
 from insightface_mx.embedding.embedder import Embedder
 

@@ -1,1 +1,1 @@
-"""From a checkpoint or an ONNX file to face embeddings."""
+"""Turn aligned faces into embeddings, with a checkpoint or an ONNX file."""

@@ -1,4 +1,4 @@
-"""The back ends that there are; a parser needs no more than this."""
+"""Name the back ends and their packages; a parser needs no more than this."""
 
 PACKAGES = {  # that each back end needs, the fastest on CPUs first: benchmark.py shows it
     "openvino": ("openvino", "onnx", "onnxruntime"),

@@ -1,4 +1,4 @@
-"""From a network and aligned faces to unit embeddings.
+"""Turn aligned faces into unit embeddings.
 
 embedder = Embedder("model/r50,1")
 embeddings = embedder.files(["a.jpg", "b.jpg"])  # aligned faces; (2, 512), of unit length

@@ -1,4 +1,4 @@
-"""Embeddings as vectors: numpy alone."""
+"""Compute with embeddings as vectors, in numpy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""insightface-compare on ORL photos, with a made-up network."""
+"""insightface-compare on ORL photos, with a synthetic network."""
 
 import re
 
@@ -51,7 +51,7 @@ def expected_distance(work, flip):
     return np.sum((one - other) ** 2)
 
 
-def figures(text):
+def printed_values(text):
     return [
         float(value)
         for value in re.search(r"distance ([\d.]+), cosine ([-\d.]+) \((?:openvino|mxnet)\)", text).groups()
@@ -63,7 +63,7 @@ def test_boxes_distance_cosine_and_verdict(work, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{work}/a\.png: face 1 of 1 at 82,90,223,284, probability 0\.997", lines[0])
     assert len(lines) == 4
-    distance, cosine = figures(lines[2])
+    distance, cosine = printed_values(lines[2])
     assert distance == pytest.approx(expected_distance(work, flip=0), abs=2e-4)
     assert cosine == pytest.approx(1 - distance / 2, abs=2e-4)
     assert lines[3] == "the same person (threshold 1.2400)"
@@ -73,7 +73,7 @@ def test_boxes_distance_cosine_and_verdict(work, capsys):
 
 def test_the_same_photo(work, capsys):
     run(work, "a.png", "a.png")
-    assert figures(capsys.readouterr().out) == [0, 1]
+    assert printed_values(capsys.readouterr().out) == [0, 1]
 
 
 def test_of_several_faces_the_most_probable(work, capsys):
@@ -86,7 +86,7 @@ def test_of_several_faces_the_most_probable(work, capsys):
 def test_a_threshold_at_a_false_accept_rate(work, capsys):
     run(work, "a.png", "b.png", "--calibration", f"{work}/pairs.npz", "--far", "0.05")
     text = capsys.readouterr().out
-    assert figures(text)[0] == pytest.approx(expected_distance(work, flip=1), abs=2e-4)
+    assert printed_values(text)[0] == pytest.approx(expected_distance(work, flip=1), abs=2e-4)
     threshold = float(re.search(r"threshold ([\d.]+), false accept rate 0\.05 on .*pairs\.npz\)", text).group(1))
     with np.load(f"{work}/pairs.npz") as arrays:
         distances, issame = roc.pair_distances(arrays["embeddings"]), arrays["issame"]
@@ -124,7 +124,7 @@ def test_the_image_size_is_that_of_the_manifest(work, tmp_path, capsys, size):
     faces = [model.get_input(orl_photo(person, 1)) for person in (1, 2)]
     rows = small_network.plain_mxnet(f"{tmp_path}/net,1", faces)
     one, other = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    assert figures(capsys.readouterr().out) == pytest.approx([np.sum((one - other) ** 2), one @ other], abs=2e-4)
+    assert printed_values(capsys.readouterr().out) == pytest.approx([np.sum((one - other) ** 2), one @ other], abs=2e-4)
     assert np.sum((one - other) ** 2) != pytest.approx(expected_distance(work, flip=0), abs=1e-3)
 
 

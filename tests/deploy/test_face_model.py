@@ -1,4 +1,4 @@
-"""FaceModel on ORL photos with made-up networks, and on the genuine gender-age checkpoint of 2018."""
+"""FaceModel on ORL photos with synthetic networks, and on the genuine gender-age checkpoint of 2018."""
 
 import os
 from types import SimpleNamespace
@@ -109,7 +109,7 @@ def test_the_gender_age_checkpoint_of_2018(aligned):
 
 
 @ZOO_ONLY
-def test_the_originals_detector_places_landmarks_anew():
+def test_the_originals_detector_places_landmarks_again():
     folder = os.path.join(MODEL_ZOO, "mtcnn-model")
     one, other = (FaceModel(detector=where).get_faces([orl_photo(1, 1)])[0][0] for where in ("", folder))
     assert 0.1 < np.abs(one.landmarks - other.landmarks).max() < 8

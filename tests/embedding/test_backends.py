@@ -12,7 +12,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.conversion import export
 from insightface_mx.deploy import benchmark, export_onnx
 from insightface_mx.embedding import backends
-from insightface_mx.formats import checkpoint
+from insightface_mx.formats import checkpoint, manifest
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 IMAGES = np.random.RandomState(6).randint(0, 256, (5, 3, 112, 112)).astype(np.uint8)
@@ -127,23 +127,42 @@ def changed(file, path, **changes):
     return str(path)
 
 
-def test_files_that_cannot_be_taken(file, model, tmp_path):
-    (tmp_path / "text.onnx").write_text("not a network")
-    foreign = changed(file, tmp_path / "foreign.onnx", producer_name="pytorch")
-    wrong = [
-        (foreign, {}, "was not written here, so its scaling of pixels is unknown: use import_onnx.py"),
-        (str(tmp_path / "text.onnx"), {}, "ONNX Runtime cannot run .*text.onnx"),
-        (str(tmp_path / "none.onnx"), {}, "ONNX Runtime cannot run .*none.onnx"),
-        (file, {"image_size": (56, 56)}, "takes images of 112,112: give --image-size 112,112"),
-        (file, {"name": "mxnet"}, "MXNet does not run .*net.onnx"),
-        (model, {"name": "tvm"}, "backend tvm is not known: choose one of auto, openvino, onnxruntime, mxnet"),
-        (f"{tmp_path}/none,3", {}, r"cannot open .*none-symbol\.json: No such file.*give the model as PREFIX,EPOCH"),
-        (f"{tmp_path}/none,3", {"name": "mxnet"}, r"none-symbol\.json does not exist"),
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("{tmp}/foreign.onnx", {}, "was not written here, so its scaling of pixels is unknown: use import_onnx.py"),
+        ("{tmp}/text.onnx", {}, "ONNX Runtime cannot run .*text.onnx"),
+        ("{tmp}/none.onnx", {}, "ONNX Runtime cannot run .*none.onnx"),
+        ("{file}", {"image_size": (56, 56)}, "takes images of 112,112: give --image-size 112,112"),
+        ("{file}", {"name": "mxnet"}, "MXNet does not run .*net.onnx"),
+        ("{model}", {"name": "tvm"}, "backend tvm is not known: choose one of auto, openvino, onnxruntime, mxnet"),
+        ("{tmp}/none,3", {}, r"cannot open .*none-symbol\.json: No such file.*give the model as PREFIX,EPOCH"),
+        ("{tmp}/none,3", {"name": "mxnet"}, r"none-symbol\.json does not exist"),
         ("none", {}, "'none' is not a checkpoint"),
-    ]
-    for path, options, message in wrong:
-        with pytest.raises(UserError, match=message):
-            backends.load(path, **options)
+    ],
+)
+def test_files_that_cannot_be_taken(file, model, tmp_path, path, options, message):
+    (tmp_path / "text.onnx").write_text("not a network")
+    changed(file, tmp_path / "foreign.onnx", producer_name="pytorch")
+    with pytest.raises(UserError, match=message):
+        backends.load(path.format(file=file, model=model, tmp=tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "expected"), [(None, (112, 112)), ("56,56", (56, 56)), ("112,96", (112, 96)), ("large", (112, 112))]
+)
+def test_the_image_size_of_a_checkpoint(tmp_path, image_size, expected):
+    model = small_network.save(tmp_path / "net")
+    if image_size:
+        manifest.write(f"{tmp_path}/net-0001.json", [], {"options": {"image_size": image_size}})
+    assert backends.image_size_of(model) == expected
+    assert backends.load(model, name="mxnet").image_size == expected
+
+
+def test_the_image_size_of_an_onnx_file(model, tmp_path):
+    path = str(tmp_path / "net.onnx")
+    export_onnx.main(["--model", model, "--output", path, "--image-size", "56,48"])
+    assert backends.image_size_of(path) == backends.load(path).image_size == (56, 48)
 
 
 def test_a_checkpoint_of_another_network_is_one_error(model, tmp_path, caplog):

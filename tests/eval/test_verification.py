@@ -146,7 +146,7 @@ def test_the_last_batch_is_filled_with_the_images_before_it():
     np.testing.assert_array_equal(embedding.embed(images, model, 4), expected)
 
 
-def test_figures_and_their_order(folder):
+def test_metrics_and_their_order(folder):
     plain, mirrored = expected_embeddings(1)
     result = pairs.test(toy(folder), load(folder / "slim"), 4, FOLDS)
     acc1, std1, acc2, std2, xnorm, embeddings_list = result
@@ -161,7 +161,7 @@ def test_figures_and_their_order(folder):
 
 
 @pytest.mark.parametrize("label_shape", [None, (8,)])
-def test_a_training_module_on_two_devices_gives_the_checkpoints_figures(folder, label_shape):
+def test_a_training_module_on_two_devices_gives_the_checkpoints_metrics(folder, label_shape):
     data_set = toy(folder)
     _, arg_params, aux_params = checkpoint.load(str(folder / "net"), 1)
     module = mx.mod.Module(training_network(), context=[mx.cpu(0), mx.cpu(1)])
@@ -289,7 +289,7 @@ def maximum(seeds):
         ("net", ["--max", "0,1"], [3]),
     ],
 )
-def test_prints_every_checkpoints_figures_then_the_best(folder, capsys, model, more, seeds):
+def test_prints_every_checkpoints_metrics_then_the_best(folder, capsys, model, more, seeds):
     run(verification, *options(folder, *more, model=model))
     expected = [line for seed in seeds for line in expected_lines(seed)]
     assert capsys.readouterr().out.splitlines() == [*expected, maximum(seeds)]
@@ -306,7 +306,7 @@ def test_the_image_size_is_that_of_the_manifest(folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("size", ["", f"{HEIGHT},{WIDTH}"])
-def test_an_onnx_file_gives_the_checkpoints_figures(folder, tmp_path, capsys, size):
+def test_an_onnx_file_gives_the_checkpoints_metrics(folder, tmp_path, capsys, size):
     size_option = ["--image-size", f"{HEIGHT},{WIDTH}"]
     run(export_onnx, "--model", folder / "slim,1", "--output", tmp_path / "slim.onnx", *size_option)
     (tmp_path / "toy.bin").write_bytes((folder / "toy.bin").read_bytes())
