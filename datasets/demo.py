@@ -78,10 +78,7 @@ def report(args: argparse.Namespace, data_dir: str, prefix: str) -> None:
     say(f"  raw pixels    {pixels:.5f}")
     say(f"  this network  {network:.5f}")
     say("Repeat the last figure with")
-    say(
-        f"  {sys.executable} {verification.__file__} --data-dir {data_dir} --model {prefix},1 --target orl "
-        "--image-size 56,56"
-    )
+    say(f"  {sys.executable} {verification.__file__} --data-dir {data_dir} --model {prefix},1 --target orl")
     say(orl_faces.CREDIT)
 
 

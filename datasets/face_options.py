@@ -26,6 +26,7 @@ class FaceOptions:
     )
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if not self.aligned and self.image_size not in ALIGNED_SIZES:
             raise UserError(
                 f"--image-size {size_text(self.image_size)}: faces are aligned to 112,112 or 112,96; other sizes need "

@@ -26,15 +26,16 @@ CHUNK = 64  # photos
 
 
 class FaceStore:
-    """The prepared faces of photos; call `fill` first.
-
-    Args:
-        folder: Where they are stored; a folder of other photos or options is emptied.
-        photos: The photos; a face has the index of its photo.
-        options: How faces are made.
-    """
+    """The prepared faces of photos; call `fill` first."""
 
     def __init__(self, folder: str, photos: Sequence[Photo], options: FaceOptions) -> None:
+        """Name the folder; nothing is written yet.
+
+        Args:
+            folder: Where faces are stored; a folder of other photos or options is emptied.
+            photos: The photos; a face has the index of its photo.
+            options: How faces are made.
+        """
         self._photos, self._options = photos, options
         run = hashlib.sha256(f"{options} {photos_stamp(photos)}".encode("utf-8", "surrogateescape"))
         self._store = ChunkStore(folder, run.hexdigest())

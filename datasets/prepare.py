@@ -26,8 +26,9 @@ class Preparer:
     """Makes faces from photos; each worker has its own, as a detector serves one thread at a time."""
 
     def __init__(self, options: FaceOptions) -> None:
+        """Take the options; the detector is loaded when a photo needs it."""
         self._options, self._reader = options, PhotoReader()
-        self._detector: Any = None  # loaded with the first photo that needs it
+        self._detector: Any = None
 
     def __call__(self, photos: Sequence[Photo]) -> list[Prepared]:
         """Return for every photo its encoded face and '', or b'' and the reason why there is none."""

@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.photos.sources import open_source
 
     write = find_writer(args.output)
-    source = open_source(args.input)
+    source = open_source(args.input, args.root)
     model, options = FaceModel(make_face_options(args)), read_options(args, EmbedOptions)
     note(f"{len(source)} images, {model.embedder.backend.name}")
     with report_write_errors(args.output):
@@ -211,6 +211,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     result = make_parser(__doc__, EXAMPLE)
     result.add_argument("input", metavar="INPUT", help=SOURCES)
+    result.add_argument("--root", help="folder that a list's paths start from (default: the list's own)")
     result.add_argument("--output", required=True, metavar="FILE", help="what to write: .npz, .csv or .parquet")
     add_options(result, "faces", FaceOptions, EmbedOptions)
     result.add_argument("--flip", action="store_true", help="embed image plus mirror image, as verification.py does")

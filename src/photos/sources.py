@@ -30,6 +30,7 @@ class PhotoReader:
     """Reads photos' encoded bytes; .rec files that it has read from stay open."""
 
     def __init__(self) -> None:
+        """Begin with no open file."""
         self._records: dict[str, RecordFile] = {}
 
     def read(self, photo: Photo) -> bytes:
@@ -45,7 +46,8 @@ class Source(abc.ABC):
     """The photos of a folder or file, in its order."""
 
     @abc.abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of photos."""
 
     @abc.abstractmethod
     def name(self, index: int) -> str:

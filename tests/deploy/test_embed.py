@@ -110,6 +110,29 @@ def test_lists(work, tmp_path):
     np.testing.assert_allclose(table["embedding"], expected_features(work)[[3, 1, 0]], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "path,label\naligned/3.png,7\naligned/1.png,8\n"),
+        ("im2rec.lst", "0\t7.0\taligned/3.png\n1\t8.0\taligned/1.png\n"),
+        ("a.lst", "1\taligned/3.png\t7\n1\taligned/1.png\t8\n"),
+    ],
+)
+def test_lists_of_build_set_start_from_their_folder_or_root(work, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    (tmp_path / "aligned").symlink_to(work / "aligned")
+    run(work, tmp_path / name, tmp_path / "a.npz", "--aligned")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / name).rename(tmp_path / "lists" / name)
+    run(work, tmp_path / "lists" / name, tmp_path / "b.npz", "--aligned", "--root", work)
+    own, rooted = (np.load(tmp_path / f"{one}.npz") for one in "ab")
+    assert own["label"].tolist() == rooted["label"].tolist() == [7, 8]
+    assert own["name"].tolist() == [f"{tmp_path}/aligned/{number}.png" for number in (3, 1)]
+    assert rooted["name"].tolist() == [f"{work}/aligned/{number}.png" for number in (3, 1)]
+    for table in (own, rooted):
+        np.testing.assert_allclose(table["embedding"], expected_features(work)[[3, 1]], atol=1e-5)
+
+
 def test_csv_and_parquet_hold_the_same(work, tmp_path):
     for ending in ("npz", "csv", "parquet"):
         run(work, work / "train.rec", tmp_path / f"a.{ending}", "--aligned")

@@ -126,8 +126,9 @@ JPEG = encoded(Image.fromarray(RGB), "JPEG")
         (png(RGB)[:-200], "a.jpg is a damaged image or one cut short"),
         (png(RGB)[:60] + bytes(200) + png(RGB)[260:], "a.jpg is a damaged image or one cut short"),
         (encoded(Image.fromarray(RGB), "TIFF")[:-900], "a.jpg is a damaged image or one cut short"),
+        (encoded(Image.fromarray(RGB), "EPS"), "a.jpg is not an image"),  # Pillow would run Ghostscript
     ],
-    ids="empty text jpeg png png-zeros tiff".split(),
+    ids="empty text jpeg png png-zeros tiff eps".split(),
 )
 def test_what_is_no_image(content, message):
     with pytest.raises(UserError, match=message):
