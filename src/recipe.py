@@ -11,13 +11,15 @@ from typing import Callable
 from insightface_mx import symbols
 from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.config import config_text
 from insightface_mx.cli.types import Size
+from insightface_mx.formats.atomic import report_write_errors, save_text
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, TripletTrainingOptions
 from insightface_mx.symbols.variants import DEFAULTS
 from insightface_mx.training import resume_check
 from insightface_mx.training import state as training_state
-from insightface_mx.training.options import RunOptions, check_run_options
+from insightface_mx.training.options import NEVER, RunOptions, check_run_options
 from insightface_mx.training.progress import start_logging
 from insightface_mx.training.run import Start
 from insightface_mx.training.state import Metadata
@@ -89,6 +91,24 @@ def agree_with_saved(
         resume_check.check_resume(start.saved.metadata, metadata, defaults, options.run.override)
         resume_check.log_environment(start.saved.metadata, metadata)
     return metadata
+
+
+def write_config(options: SoftmaxOptions | TripletTrainingOptions, seed: int) -> None:
+    """Write PREFIX-config.json: `--config PREFIX-config.json` repeats the run. With --ckpt 0 nothing is written.
+
+    Args:
+        options: All options of the command; those of one start, --resume and --override, are left out.
+        seed: The seed that is really used.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    if options.run.ckpt == NEVER:
+        return
+    used = dataclasses.replace(options, run=dataclasses.replace(options.run, seed=seed))
+    path = f"{options.run.prefix}-config.json"
+    with report_write_errors(path):
+        save_text(path, config_text(used, leave_out=("resume", "override")))
 
 
 def prepare_prefix(options: RunOptions) -> None:

@@ -67,6 +67,7 @@ def train(
     embedding = (network or recipe.build_network)(options.network, data.image_size)
     images = recipe.open_images(data, data.batch_per_device * len(start.contexts), start.seed, classes)
     metadata = recipe.agree_with_saved(start, "train_softmax", options, images)
+    recipe.write_config(options, start.seed)
     lr = schedule.learning_rate(options.optimiser, images.batch_size)
     schedule.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
     if options.report.memory_report:

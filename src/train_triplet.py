@@ -69,6 +69,7 @@ def train(
     embedding = (network or recipe.build_network)(options.network, data.image_size)
     images = recipe.open_images(data, 3 * per_device * len(start.contexts), start.seed)
     metadata = recipe.agree_with_saved(start, "train_triplet", options, images)
+    recipe.write_config(options, start.seed)
 
     symbol = triplets.training_symbol(embedding, loss.loss_type, loss.triplet_alpha)
     model = build.build_model(symbol, options.run, start, network=options.network.network, data=images.provide_data)

@@ -50,6 +50,7 @@ def test_printed_lines_and_saves(data_dir, tmp_path, capsys):
         "toy-0002.params",
         "toy-0003.json",
         "toy-0003.params",  # the end of the run, by --max-steps
+        "toy-config.json",
         "toy-state-1.json",
         "toy-state-1.params",
         "toy-symbol.json",

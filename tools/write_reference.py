@@ -45,9 +45,9 @@ sets cannot be unset on the command line.
 | `NAME.yml`, `NAME.yaml` | a mapping: `network: r100`; loaded as plain data |
 | `NAME.py` | Python that sets `config`, an EasyDict. **The file is executed: use only files that you trust.** |
 
-Every run writes `PREFIX-config.json` with all of its options, the seed that it really used included and `resume` and
-`override` left out: `--config PREFIX-config.json` repeats the run. Paths in it are relative to the current folder, as
-on the command line.
+Every run but one with `--ckpt 0` writes `PREFIX-config.json` with all of its options, the seed that it really used
+included and `resume` and `override` left out: `--config PREFIX-config.json` repeats the run. Paths in it are relative
+to the current folder, as on the command line.
 
 Presets of `train_softmax.py`, from `src/presets.py`, which names the sources:
 

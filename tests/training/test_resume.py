@@ -61,6 +61,11 @@ def files(folder, pattern="-state-"):
     return {path.name: path.read_bytes() for path in folder.iterdir() if pattern in path.name}
 
 
+def saves(folder):
+    """The checkpoints and states of a run, without its log and its options."""
+    return {name: content for name, content in files(folder, "m-").items() if name != "m-config.json"}
+
+
 @pytest.mark.slow
 def test_sigkill_loses_nothing():
     """At every call that changes a file, and at random moments: each resumed run ends like an undisturbed one."""
@@ -313,7 +318,7 @@ def limited(size):
 
 def test_a_full_disk(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "m", "--max-steps", "2", "--verbose", "2")
-    before = {name: content for name, content in files(tmp_path, "m").items() if name != "m.log"}
+    before = saves(tmp_path)
     largest = len(before["m-state-1.params"])
     for size in (largest // 2, largest - 3):
         lift = limited(size)
@@ -322,20 +327,23 @@ def test_a_full_disk(data_dir, tmp_path, capsys):
         finally:
             lift()
         assert f"cannot save {tmp_path}/m-state-2.params: " in message
-        assert {name: content for name, content in files(tmp_path, "m").items() if name != "m.log"} == before
+        assert saves(tmp_path) == before
 
 
-def test_a_folder_that_cannot_be_written(data_dir, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("refused", ["0001.params", "config.json"])
+def test_a_folder_that_cannot_be_written(data_dir, tmp_path, capsys, monkeypatch, refused):
     run(data_dir, tmp_path / "m", "--max-steps", "2")
-    before = files(tmp_path, "m-")
+    before, replace = saves(tmp_path), os.replace
 
-    def refuse(*_):
-        raise OSError(errno.EROFS, "Read-only file system")
+    def refuse(source, target):
+        if refused == "config.json" or not target.endswith("config.json"):
+            raise OSError(errno.EROFS, "Read-only file system")
+        replace(source, target)
 
     monkeypatch.setattr(os, "replace", refuse)
     message = error_of(capsys, data_dir, tmp_path / "m", "--max-steps", "3", "--verbose", "3", "--resume")
-    assert f"cannot save {tmp_path}/m-0001.params: Read-only file system" in message
-    assert files(tmp_path, "m-") == before
+    assert f"cannot save {tmp_path}/m-{refused}: Read-only file system" in message
+    assert saves(tmp_path) == before
 
 
 def test_images_that_can_no_longer_be_read(data_dir, tmp_path, capsys, monkeypatch):
@@ -370,7 +378,13 @@ def test_a_data_file_that_is_gone(data_dir, tmp_path, capsys):
 
 
 def test_leftovers_of_a_killed_run_are_removed(data_dir, tmp_path):
-    names = ["m-0001.params.tmp12", "m-state-3.json.tmp12", "m-symbol.json.tmp12", "m-state-3.params.tmp9"]
+    names = [
+        "m-0001.params.tmp12",
+        "m-config.json.tmp12",
+        "m-state-3.json.tmp12",
+        "m-symbol.json.tmp12",
+        "m-state-3.params.tmp9",
+    ]
     others = ["mm-0001.params.tmp12", "m-0001.params.tmp", "m-x-0001.params.tmp3"]
     for name in names + others:
         (tmp_path / name).write_text("")
