@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Sequence
 from insightface_mx.cli.main import command_errors, make_parser
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import positive
+from insightface_mx.engine import BATCH_SIZE
 from insightface_mx.formats import checkpoint
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def network_accuracy(data_set: DataSet, prefix: str) -> float:
     from insightface_mx.engine import network
     from insightface_mx.eval import pairs
 
-    model = network.load_model(prefix, 1, [mx.cpu()], network.BATCH_SIZE, INPUT)
-    return pairs.test(data_set, model, network.BATCH_SIZE).acc2
+    model = network.load_model(prefix, 1, [mx.cpu()], BATCH_SIZE, INPUT)
+    return pairs.test(data_set, model, BATCH_SIZE).acc2
 
 
 def train(args: argparse.Namespace, others: Sequence[str], data_dir: str, prefix: str) -> None:

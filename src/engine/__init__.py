@@ -1,3 +1,3 @@
-"""What MXNet 1.9.1 needs to be correct and fast on a CPU; private names of MXNet are touched here only."""
+"""Make MXNet 1.9.1 correct and fast on a CPU; only module_state.py uses private names of MXNet."""
 
 BATCH_SIZE = 32  # images in one pass of inference, unless the user chooses another number

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
-from insightface_mx.engine import BATCH_SIZE as BATCH_SIZE
 from insightface_mx.engine import cpu_rewrite, denormals
 from insightface_mx.engine.module_state import wait_for_moving_averages
 from insightface_mx.formats import checkpoint

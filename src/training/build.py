@@ -8,8 +8,8 @@ from typing import Sequence
 
 from insightface_mx.base.compat import Context, Module, MXNet, Params, Symbol, mx
 from insightface_mx.cli.types import Size
-from insightface_mx.engine import cpu_rewrite, module_state
-from insightface_mx.engine.network import BATCH_SIZE, bind
+from insightface_mx.engine import BATCH_SIZE, cpu_rewrite, module_state
+from insightface_mx.engine.network import bind
 from insightface_mx.engine.optimizer import SGD
 from insightface_mx.eval import pairs
 from insightface_mx.symbols import get_initializer
