@@ -1,5 +1,5 @@
 """The error of everything that a user can correct, for programs to catch; see base/errors.py."""
 
-from insightface_mx.base.errors import UserError, exit_on_user_error, require
+from insightface_mx.base.errors import UserError, require
 
-__all__ = ["UserError", "exit_on_user_error", "require"]
+__all__ = ["UserError", "require"]

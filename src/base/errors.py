@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import sys
-from typing import Iterator
 
 
 class UserError(Exception):
     """A problem that the user can correct; the message names the file, record or option and says what to do."""
-
-
-@contextlib.contextmanager
-def exit_on_user_error() -> Iterator[None]:
-    """Turn a UserError into its message on standard error and exit status 2."""
-    try:
-        yield
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(2) from None
 
 
 def require(extra: str, *packages: str) -> None:

@@ -26,9 +26,6 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return super()._get_help_string(action)
 
 
-Help = _HelpFormatter  # until no command makes its parser itself
-
-
 @overload
 def make_parser(description: str | None, example: str, **settings: Any) -> argparse.ArgumentParser: ...
 
