@@ -1,11 +1,14 @@
-"""Clients on PyPI that no one here wrote, by themselves: without what else their packages need."""
+"""Clients from PyPI that others wrote, without the packages that they depend on."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 
-def install(requirement, folder):
-    """Put a package from PyPI into a folder."""
+def install(requirement: str, folder: Path) -> None:
+    """Install a package from PyPI into a folder, without its dependencies."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

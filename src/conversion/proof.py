@@ -34,6 +34,7 @@ class Difference(NamedTuple):
     cosine: float
 
     def __str__(self) -> str:
+        """Return both numbers in words."""
         return f"largest relative difference {self.relative:.2g}, smallest cosine {self.cosine:.7f}"
 
     @property

@@ -66,6 +66,7 @@ def test_checkpoints_that_cannot_be_slimmed(tmp_path, model, capsys):
     assert "none-symbol.json does not exist" in error_of(capsys, model_slim, "--model", tmp_path / "none,0")
 
 
+@pytest.mark.network
 def test_the_client_of_2019_takes_it(model, tmp_path):
     """FaceRecognition of the PyPI package insightface 0.1.5, without what else that package needs."""
     install("insightface==0.1.5", tmp_path)
