@@ -143,12 +143,12 @@ def end_of(folder):
     """What a run ended with, bit for bit: its checkpoints, its training state and what it counted."""
     prefix = os.path.join(folder, "m")
     numbers = checkpoint.find_ids(prefix, r"-state-(\d+)\.json")
-    facts = manifest.read(f"{prefix}-state-{numbers[-1]}.json")
+    metadata = manifest.read(f"{prefix}-state-{numbers[-1]}.json")
     files = [checkpoint.params_path(prefix, number) for number in checkpoint.epochs(prefix)]
     hashes = {os.path.basename(file): digest(file) for file in files}
     state = digest(f"{prefix}-state-{numbers[-1]}.params")
-    facts["tests"].pop("saved")  # may name files that are removed already: seen by what is there, below
-    return {**{key: facts[key] for key in ("step", "epoch", "batch", "updates", "tests")}, "state": state, **hashes}
+    metadata["tests"].pop("saved")  # may name files that are removed already: seen by what is there, below
+    return {**{key: metadata[key] for key in ("step", "epoch", "batch", "updates", "tests")}, "state": state, **hashes}
 
 
 def digest(path):

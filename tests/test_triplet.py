@@ -190,10 +190,10 @@ def test_a_run_prints_and_saves(data_dir, tmp_path, start, capsys):
     assert int(bags[0]) > 2
     assert re.search(r"^\[toy\]\[4\]Accuracy-Flip: \d\.\d{5}\+-\d\.\d{5}$", out, re.M)
     assert checkpoint.epochs(str(tmp_path / "m")) == [1, 2]
-    figures = re.findall(r"\[toy\]\[4\](XNorm: .*|Accuracy-Flip: .*)", out)
+    printed = re.findall(r"\[toy\]\[4\](XNorm: .*|Accuracy-Flip: .*)", out)
     model = f"{tmp_path}/m,2"
     verification.main(["--data-dir", str(data_dir), "--model", model, "--target", "toy", "--image-size", "32,32"])
-    assert re.findall(r"\[toy\](XNorm: .*|Accuracy-Flip: .*)", capsys.readouterr().out) == figures
+    assert re.findall(r"\[toy\](XNorm: .*|Accuracy-Flip: .*)", capsys.readouterr().out) == printed
 
 
 def test_a_checkpoint_is_a_plain_mxnet_one(data_dir, tmp_path, start):

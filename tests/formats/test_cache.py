@@ -1,4 +1,4 @@
-"""Tables of large sets, kept beside them: believed while the set is unchanged, whatever happens to the file."""
+"""Tables of large sets, stored next to them: used while the set is unchanged, whatever happens to the file."""
 
 import hashlib
 import logging

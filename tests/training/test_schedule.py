@@ -102,7 +102,7 @@ def test_an_unusual_rate_is_warned_of(lr, batch, fine_tuning, warns, caplog):
 
 
 def test_a_run_follows_its_schedule_and_reports_length_and_angle(data_dir, tmp_path, capsys):
-    """The figures of one batch are those of the embeddings and class weights before its update."""
+    """The statistics of one batch are those of the embeddings and class weights before its update."""
     argv = "--emb-size 8 --image-size 32,32 --per-batch-size 5 --seed 1 --ckpt 2 --target none --verbose 1".split()
     argv += "--lr 0.02 --lr-schedule cosine --lr-steps 3 --warmup 2".split()
     argv += ["--data-dir", str(data_dir), "--prefix", str(tmp_path / "m")]
