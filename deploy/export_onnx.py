@@ -16,7 +16,7 @@ from typing import Sequence
 from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli import types
 from insightface_mx.cli.main import make_parser, run_command
-from insightface_mx.cli.output import say, start_logging
+from insightface_mx.cli.output import say
 
 EXAMPLE = """
 python export_onnx.py --model ../model/r50,1 --output r50.onnx
@@ -29,7 +29,6 @@ def run(args: argparse.Namespace) -> None:
     """Export the checkpoint and print the difference from MXNet."""
     if not (args.output or args.torch):
         raise UserError("give a file to write: --output FILE.onnx or --torch FILE.pth")
-    start_logging(to_stderr=True)
     if args.torch:
         require("torch", "torch")
     if args.output:

@@ -16,7 +16,7 @@ from typing import Sequence
 
 from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli.main import make_parser, run_command
-from insightface_mx.cli.output import say, start_logging
+from insightface_mx.cli.output import say
 
 EXAMPLE = """
 python import_onnx.py r50.onnx --output ../model/r50
@@ -33,7 +33,6 @@ def run(args: argparse.Namespace) -> None:
         require("torch", "torch")
     else:
         require("onnx", "onnx", "onnxruntime")
-    start_logging(to_stderr=True)
     from insightface_mx.conversion import importer
     from insightface_mx.formats import checkpoint
 

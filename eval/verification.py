@@ -12,7 +12,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli import types
 from insightface_mx.cli.device import add_device_options
 from insightface_mx.cli.main import make_parser, run_command
-from insightface_mx.cli.output import note, say, start_logging
+from insightface_mx.cli.output import note, say
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import BATCH_SIZE
 from insightface_mx.eval.pairs import DataSet, VerificationResult, judge, load_bin, result_lines, test
@@ -51,7 +51,6 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.engine.denormals import flush_in_threads
     from insightface_mx.engine.devices import get_contexts
 
-    start_logging(to_stderr=True)
     sets = find_sets(args.data_dir, args.target)
     candidates = find_candidates(args.model, args.max)
     image_size = args.image_size or image_size_of(candidates[0].model)

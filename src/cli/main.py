@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator, Sequence, TypeVar, overload
 
 from insightface_mx.base import __version__
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.output import start_logging
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
 Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
@@ -62,7 +63,7 @@ def run_command(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """Parse the command line and run the command.
+    """Parse the command line and run the command; its log goes to standard error unless it says otherwise.
 
     Args:
         run: Function from the parsed options to the exit status, None for 0; it does the work.
@@ -74,7 +75,9 @@ def run_command(
             on standard error without a traceback; with status 130 for Ctrl-C.
     """
     with command_errors():
-        status = run(parser.parse_args(argv))
+        args = parser.parse_args(argv)
+        start_logging(to_stderr=True)
+        status = run(args)
     if status:
         raise SystemExit(status)
 
