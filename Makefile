@@ -1,6 +1,6 @@
 # make train   a network trained on real faces and verified on people it never saw
 # make test    the tests, in the same environment
-# make test-quick   those that take less than ten seconds each and install nothing
+# make test-quick   those that take less than a second or two each and install nothing
 # make lint    ruff, mypy and import-linter (Python 3.11 or newer)
 # All need Python 3.8 to 3.12 and pip, nothing else; choose the interpreter with PYTHON=python3.12.
 
@@ -21,10 +21,10 @@ train: $(INSTALLED)
 	$(BIN)/python datasets/demo.py --folder demo --network $(NETWORK) --loss-type $(LOSS_TYPE) --epochs $(EPOCHS) --seed $(SEED) $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto $(ARGS)
 
 test-quick: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m 'not slow and not network' $(ARGS)
+	$(BIN)/python -m pytest -q -n auto -m 'not slow and not network' $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from harness import IDENTITIES, PHOTOS, SIZE, photo
 
+from insightface_mx.base.machine import cpu_count
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # tests run in several processes, which share the CPUs
+    threads = max(1, cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ def params(prefix, epoch):
     return {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
 
 
+@pytest.mark.slow
 def test_printed_lines_and_saves(data_dir, tmp_path, capsys):
     prefix = tmp_path / "model" / "toy"
     run(data_dir, prefix, "--max-steps", "5", "--verbose", "2", "--ckpt", "2")
@@ -59,6 +60,7 @@ def test_printed_lines_and_saves(data_dir, tmp_path, capsys):
     assert "[4]Accuracy-Highest" in (prefix.parent / "toy.log").read_text()
 
 
+@pytest.mark.slow
 def test_verification_prints_the_figure_of_training(data_dir, tmp_path, capsys):
     prefix = tmp_path / "toy"
     run(
@@ -71,6 +73,7 @@ def test_verification_prints_the_figure_of_training(data_dir, tmp_path, capsys):
     assert re.findall(r"\[toy\](XNorm: .*|Accuracy-Flip: .*)", capsys.readouterr().out) == trained
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_a_plain_mxnet_one(data_dir, tmp_path):
     prefix = str(tmp_path / "toy")
     run(data_dir, prefix, "--max-steps", "1", "--loss-type", "4", "--ce-loss")
@@ -82,6 +85,7 @@ def test_a_checkpoint_is_a_plain_mxnet_one(data_dir, tmp_path):
     assert "Custom" not in symbol.tojson()
 
 
+@pytest.mark.slow
 def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path):
     runs = {}
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
@@ -91,6 +95,7 @@ def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path):
     assert not np.array_equal(runs["a"]["conv0_weight"], runs["c"]["conv0_weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy, saved", [("0", []), ("1", [1, 2, 4]), ("2", [1, 2, 3]), ("3", [1, 2])])
 def test_ckpt(data_dir, tmp_path, policy, saved):
     argv = ["--max-steps", "3", "--verbose", "1", "--ckpt", policy]
@@ -98,6 +103,7 @@ def test_ckpt(data_dir, tmp_path, policy, saved):
     assert checkpoint.epochs(str(tmp_path / "m")) == saved
 
 
+@pytest.mark.slow
 def test_ckpt_3_keeps_the_best_under_1(data_dir, tmp_path):
     score, seen = scores(0.5, 0.9, 0.7), []
 
@@ -146,6 +152,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_step_from_a_checkpoint_is_the_formulas_step(data_dir, tmp_path, name, devices):
@@ -186,6 +193,7 @@ def parse(*argv):
     return options.read(parser.parse_args(argv), options.SoftmaxOptions)
 
 
+@pytest.mark.slow
 def test_momentum_decay_and_lr_steps(data_dir, tmp_path):
     """SGD on the gamma of fc1: it has no gradient, and every forward pass sets it back to 1; v = mom v - lr wd."""
     prefix = str(tmp_path / "m")
@@ -197,6 +205,7 @@ def test_momentum_decay_and_lr_steps(data_dir, tmp_path):
         assert np.allclose(params(prefix, epoch)["fc1_gamma"], 1 + velocity, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_multipliers_of_the_class_weights_act(data_dir, tmp_path):
     def update(*argv):
         run(data_dir, tmp_path / "m", "--max-steps", "1", "--wd", "0", *argv)
@@ -212,6 +221,7 @@ def test_multipliers_of_the_class_weights_act(data_dir, tmp_path):
     assert np.allclose(difference, 0.01 * 0.1 * 2 * start["fc7_weight"], rtol=1e-2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pretrained_with_other_classes_keeps_the_network(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "m", "--max-steps", "1")
     symbol, arg_params, aux_params = checkpoint.load(str(tmp_path / "m"), 1)
@@ -226,6 +236,7 @@ def test_pretrained_with_other_classes_keeps_the_network(data_dir, tmp_path, cap
     assert params(tmp_path / "n", 1)["fc7_weight"].shape == (4, 8)
 
 
+@pytest.mark.slow
 def test_pretrained_fc7_strict(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "m", "--max-steps", "1")
     symbol, arg_params, aux_params = checkpoint.load(str(tmp_path / "m"), 1)
@@ -236,6 +247,7 @@ def test_pretrained_fc7_strict(data_dir, tmp_path, capsys):
     assert "found fc7_weight (9, 8), expected (4, 8)" in error_of(capsys, train_softmax, *common, *strict)
 
 
+@pytest.mark.slow
 def test_freeze_trains_only_the_rest(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "a", "--max-steps", "2")
     again = ["--max-steps", "2", "--pretrained", f"{tmp_path}/a,1"]
@@ -258,6 +270,7 @@ def test_r50_trains(data_dir, tmp_path, capsys):
     assert len([n for n in params(tmp_path / "r50", 1) if re.search(r"conv\w*_weight$", n)]) == 53
 
 
+@pytest.mark.slow
 def test_tensorboard(data_dir, tmp_path):
     run(data_dir, tmp_path / "m", "--max-steps", "20", "--verbose", "10", "--tensorboard", str(tmp_path / "board"))
     (events,) = os.listdir(tmp_path / "board")
@@ -266,6 +279,7 @@ def test_tensorboard(data_dir, tmp_path):
         assert name in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_where(data_dir, tmp_path, number):
     argv = [*SMALL, "--data-dir", str(data_dir), "--prefix", str(tmp_path / "m"), "--target", "toy"]
@@ -334,6 +348,7 @@ def test_bad_input(data_dir, tmp_path, capsys, argv):
     assert BAD_INPUT[argv] in error_of(capsys, train_softmax, *common, *words)
 
 
+@pytest.mark.slow
 def test_another_network_is_named(data_dir, tmp_path, capsys):
     common = [*SMALL, "--data-dir", data_dir, "--prefix", tmp_path / "m", "--max-steps", "1", "--target", "toy"]
     run(data_dir, tmp_path / "small", "--max-steps", "1")
@@ -342,6 +357,7 @@ def test_another_network_is_named(data_dir, tmp_path, capsys):
     assert "pre_fc1_weight" in message or "fc1" in message
 
 
+@pytest.mark.slow
 def test_images_need_not_be_square(data_dir, tmp_path):
     """A checkpoint of a 32x48 network tests as it did in training, and is fitted to this size."""
     settings = ["--image-size", "32, 48", "--version-output", "E", "--max-steps", "2", "--verbose", "2", "--target", ""]
@@ -364,6 +380,7 @@ def test_damaged_data(data_dir, tmp_path, capsys, name, content):
     assert name in error_of(capsys, train_softmax, *common)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["", "-1"])
 def test_no_visible_devices(monkeypatch, capsys, data_dir, tmp_path, value):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
@@ -378,6 +395,7 @@ def test_a_visible_device_that_is_not_there(monkeypatch, capsys, data_dir, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_one_percent_of_damaged_records(tmp_path, capsys):
     photos = [[photo(person, number) for number in range(25)] for person in range(4)]
     photos[1][3] = b"no image"

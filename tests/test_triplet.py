@@ -182,6 +182,7 @@ def start(data_dir, tmp_path_factory):
     return prefix
 
 
+@pytest.mark.slow
 def test_a_run_prints_and_saves(data_dir, tmp_path, start, capsys):
     run(data_dir, tmp_path / "m", *"--max-steps 4 --verbose 2 --ckpt 2 --lr 0.01".split(), pretrained=start)
     out = capsys.readouterr().out
@@ -196,6 +197,7 @@ def test_a_run_prints_and_saves(data_dir, tmp_path, start, capsys):
     assert re.findall(r"\[toy\](XNorm: .*|Accuracy-Flip: .*)", capsys.readouterr().out) == printed
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_a_plain_mxnet_one(data_dir, tmp_path, start):
     run(data_dir, tmp_path / "m", "--max-steps", "1", pretrained=start)
     symbol, arg_params, aux_params = mx.model.load_checkpoint(str(tmp_path / "m"), 1)
@@ -210,6 +212,7 @@ def test_a_checkpoint_is_a_plain_mxnet_one(data_dir, tmp_path, start):
     model.set_params(arg_params, aux_params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss_type", [1, 2])
 def test_a_step_is_the_formulas_step(data_dir, tmp_path, start, loss_type):
     """w - lr (mean over two devices of their gradients + wd w), on triplets of images of the right identities."""
@@ -249,6 +252,7 @@ def parse(*argv):
     return options.read(parser.parse_args(argv), options.TripletTrainingOptions)
 
 
+@pytest.mark.slow
 def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path, start):
     runs = {}
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
@@ -258,6 +262,7 @@ def test_a_seed_makes_a_run_repeatable_bit_for_bit(data_dir, tmp_path, start):
     assert not np.array_equal(runs["a"]["conv0_weight"], runs["c"]["conv0_weight"])
 
 
+@pytest.mark.slow
 def test_a_bag_is_mined_by_the_parameters_of_the_moment(data_dir, tmp_path, start):
     """Its unit embeddings are those of the checkpoint that the bag before it ends with."""
     recorder, seen = Recorder(), []
@@ -286,6 +291,7 @@ def test_a_bag_is_mined_by_the_parameters_of_the_moment(data_dir, tmp_path, star
         assert np.allclose(embeddings, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_ends_where_no_triplets_are_left(data_dir, tmp_path, start, capsys):
     embeddings = iter([unit_rows(np.random.default_rng(0), 20, 8)])
 
@@ -348,6 +354,7 @@ def test_identities_of_a_training_set(data_dir):
     assert [group.tolist() for group in groups] == [list(range(6 * i + 1, 6 * i + 7)) for i in range(4)]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_where(data_dir, tmp_path):
     argv = [
         *SMALL,

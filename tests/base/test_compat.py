@@ -22,6 +22,7 @@ def load(**environment):
     )
 
 
+@pytest.mark.slow
 def test_threads_wait_only_a_moment():
     loaded = load()
     assert "OMP_WAIT_POLICY = 'ACTIVE'" in loaded.stderr
@@ -29,6 +30,7 @@ def test_threads_wait_only_a_moment():
     assert loaded.stdout == "['OMP_DISPLAY_ENV']\n"
 
 
+@pytest.mark.slow
 def test_the_users_settings_are_kept():
     loaded = load(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1")
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in loaded.stderr

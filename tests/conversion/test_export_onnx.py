@@ -153,6 +153,7 @@ def r18(request, tmp_path):
     return path, lambda images: proof.mxnet_runner(symbol, params, images.shape)(images)[0]
 
 
+@pytest.mark.slow
 def test_the_first_nodes_tell_that_pixels_are_wanted(r18):
     graph, image_size = file.load(r18[0])
     assert image_size == (56, 56)
@@ -167,6 +168,7 @@ def insightface(tmp_path_factory):
     return folder / "insightface"
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="insightface 2.1 needs Python 3.10")
 def test_insightface_reads_the_file(r18, insightface, monkeypatch):

@@ -41,6 +41,7 @@ def in_mxnet(prefix, images):
     return proof.mxnet_runner(symbol, load_params(prefix), images.shape)(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folded"),
     [*((name, True) for name in NETWORKS), *((name, False) for name in ("m1", "r bn_data", "y norm-aware"))],
@@ -101,6 +102,7 @@ def as_mobilefacenet(model):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
 
 
+@pytest.mark.slow
 def test_anothers_mobilefacenet_is_a_y1(y1, tmp_path, capsys):
     path = str(tmp_path / "other.onnx")
     onnx.save(as_mobilefacenet(y1), path)
@@ -119,6 +121,7 @@ def test_anothers_mobilefacenet_is_a_y1(y1, tmp_path, capsys):
     np.testing.assert_allclose(ratio, 128 / 127.5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_denormal_numbers_are_dropped(y1, tmp_path, capsys):
     model = onnx.ModelProto.FromString(y1.SerializeToString())
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "conv_1_conv2d_weight")
@@ -146,6 +149,7 @@ def add_output(graph):
     graph.output.append(helper.make_tensor_value_info("conv_1_relu", TensorProto.FLOAT, ["N", 64, 56, 56]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
@@ -190,6 +194,7 @@ def test_errors_are_one_line_and_status_2(args, message, tmp_path, capsys):
     check_refused(capsys, message, *args, "--output", tmp_path / "back")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_differs_is_not_written(y1, tmp_path, capsys, monkeypatch):
     def slightly_wrong(match, fingerprint):
         params = reader(match, fingerprint)

@@ -17,6 +17,7 @@ from insightface_mx.training.fine_tuning import load_pretrained
 TORCH = importlib.util.find_spec("torch")
 
 
+@pytest.mark.slow
 def test_an_iresnet_is_an_r18_from_its_onnx_file_and_from_its_state_dict(tmp_path, capsys):
     state, path = state_dict(), str(tmp_path / "backbone.onnx")
     write_iresnet(state, path)

@@ -61,6 +61,7 @@ def test_use_is_one_line_and_status_2(packages, command, argv, message):
     assert line.endswith(message)
 
 
+@pytest.mark.slow
 def test_modules_are_imported_without_the_extras():
     code = """
 from insightface_mx.base.errors import UserError

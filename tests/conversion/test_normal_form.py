@@ -1,6 +1,7 @@
 """The normal form of ONNX graphs."""
 
 import numpy as np
+import pytest
 from iresnet_files import state_dict, write_iresnet
 
 from insightface_mx.conversion import file
@@ -8,6 +9,7 @@ from insightface_mx.conversion.graph import Graph, Node
 from insightface_mx.conversion.normal_form import normalise
 
 
+@pytest.mark.slow
 def test_a_graph_is_read_without_what_does_nothing(tmp_path):
     path = str(tmp_path / "backbone.onnx")
     write_iresnet(state_dict(emb_size=32), path)

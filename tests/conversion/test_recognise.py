@@ -22,6 +22,7 @@ LARGE = {  # too large to be run here
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", LARGE)
 def test_a_large_network_is_recognised_and_all_its_parameters_have_a_place(network):
     symbol = get_symbol(network, 64, **LARGE[network])

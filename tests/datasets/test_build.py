@@ -357,6 +357,7 @@ def test_a_set_that_is_being_replaced_is_none(folder, tmp_path, monkeypatch):
     assert not (tmp_path / "set" / "property").exists()
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_set(many, tmp_path):
     run(build, many, "--output", tmp_path / "one", "--aligned", "--image-size", "8,8", "--workers", 1)
     run(build, many, "--output", tmp_path / "two", "--aligned", "--image-size", "8,8", "--workers", 2)

@@ -76,6 +76,7 @@ def network(tmp_path):
     return f"{tmp_path}/m,1"
 
 
+@pytest.mark.slow
 def test_clean_and_exclude_use_the_network(data_dir, tmp_path, network, capsys):
     """Nothing is dropped below a cosine of -1; the identity of an image that is in the set has cosine 1 to itself."""
     common = ("--model", network, "--ctx", "cpu", "--output")

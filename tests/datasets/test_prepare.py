@@ -31,6 +31,7 @@ def photos(tmp_path):
     return [Photo(str(tmp_path / f"{name}.png")) for name in images]
 
 
+@pytest.mark.slow
 def test_faces_are_found_and_aligned(photos):
     (small, _), (large, _), blank = prepare.Preparer(FaceOptions(png=True))(photos)
     assert blank == (b"", "no face found")
@@ -45,6 +46,7 @@ def test_a_photo_without_a_face_can_be_cropped(photos):
     assert cv2.imdecode(np.frombuffer(face, np.uint8), 0).tolist() == np.full((112, 112), 90).tolist()
 
 
+@pytest.mark.slow
 def test_build_set_lists_photos_without_a_face(photos, tmp_path):
     for photo in photos:
         os.makedirs(tmp_path / "photos" / "s1", exist_ok=True)

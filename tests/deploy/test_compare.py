@@ -58,6 +58,7 @@ def printed_values(text):
     ]
 
 
+@pytest.mark.slow
 def test_boxes_distance_cosine_and_verdict(work, capsys):
     run(work, "a.png", "b.png")
     lines = capsys.readouterr().out.splitlines()
@@ -83,6 +84,7 @@ def test_of_several_faces_the_most_probable(work, capsys):
     assert "face 2 of 2" in lines[1] and not lines[1].endswith("(compared)")
 
 
+@pytest.mark.slow
 def test_a_threshold_at_a_false_accept_rate(work, capsys):
     run(work, "a.png", "b.png", "--calibration", f"{work}/pairs.npz", "--far", "0.05")
     text = capsys.readouterr().out
@@ -113,6 +115,7 @@ def test_calibrations_that_cannot_serve(work, tmp_path, name, far, length, messa
         compare.calibrated_threshold(f"{folder}/{name}", far, length)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [[], ["--image-size", "56,56"]])
 def test_the_image_size_is_that_of_the_manifest(work, tmp_path, capsys, size):
     small_network.save(tmp_path / "net")

@@ -69,6 +69,7 @@ def expected_features(work, flip=False):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_aligned_images_of_a_folder(work, tmp_path):
     run(work, work / "aligned", tmp_path / "a.npz", "--aligned")
     table = np.load(tmp_path / "a.npz")
@@ -133,6 +134,7 @@ def test_lists_of_build_set_start_from_their_folder_or_root(work, tmp_path, name
         np.testing.assert_allclose(table["embedding"], expected_features(work)[[3, 1]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_csv_and_parquet_hold_the_same(work, tmp_path):
     for ending in ("npz", "csv", "parquet"):
         run(work, work / "train.rec", tmp_path / f"a.{ending}", "--aligned")
@@ -148,6 +150,7 @@ def test_csv_and_parquet_hold_the_same(work, tmp_path):
     assert (rows["label"], rows["x2"], rows["score"]) == ([0] * 5 + [1] * 5, [112] * COUNT, [1] * COUNT)
 
 
+@pytest.mark.slow
 def test_bad_photos_among_good_ones(work, tmp_path, capsys):
     assert status_of(embed, *command(work, work / "photos", tmp_path / "a.npz")) == 2
     said = capsys.readouterr().err

@@ -61,6 +61,7 @@ def test_accuracy_is_that_of_images_with_their_mirror_images(model, faces):
     assert quantize.accuracy(constant, pairs) <= 50  # it cannot tell any pair from another
 
 
+@pytest.mark.slow
 @needs_nncf
 def test_int8(model, faces, tmp_path, capsys):
     path = str(tmp_path / "int8.onnx")
@@ -83,6 +84,7 @@ def test_int8(model, faces, tmp_path, capsys):
     assert sum(np.prod(array.dims) for array in weights) > 10000
 
 
+@pytest.mark.slow
 @needs_nncf
 def test_int8_that_loses_too_much_is_not_written(model, faces, tmp_path, capsys):
     path = str(tmp_path / "int8.onnx")

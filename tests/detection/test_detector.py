@@ -26,6 +26,7 @@ def assert_sane(points):
     assert 25 < np.hypot(*(right - left)) < 110
 
 
+@pytest.mark.slow
 def test_one_photo_of_each_of_the_40_identities(detector):
     found = detector.detect_faces([orl_photo(identity, 1) for identity in range(1, 41)])
     assert [None if faces is None else len(faces[0]) for faces in found] == [1] * 40
@@ -148,6 +149,7 @@ def test_options_that_make_no_sense(options):
         MtcnnDetector(**options)
 
 
+@pytest.mark.slow
 @ZOO_ONLY
 def test_accurate_landmarks_agree_better_with_the_mirror_image():
     images = [orl_photo(identity, 4) for identity in range(1, 21)]

@@ -59,6 +59,7 @@ def test_images_of_another_shape(model, shape):
         backends.load(model, name="mxnet").embed(np.zeros(shape))
 
 
+@pytest.mark.slow
 def test_the_fastest_that_agrees_is_taken(model, monkeypatch, caplog):
     assert list(backends.PACKAGES) == ["openvino", "onnxruntime", "mxnet"]
     assert backends.load(model).name == "openvino"
@@ -99,6 +100,7 @@ def test_an_operator_without_onnx_form_leaves_mxnet(tmp_path, caplog):
         backends.load(f"{tmp_path}/erf,1", (8, 8), name="onnxruntime")
 
 
+@pytest.mark.slow
 def test_the_onnx_file_is_written_once(tmp_path, monkeypatch):
     model = small_network.save(tmp_path / "net", seed=4)
     exported = []

@@ -76,6 +76,7 @@ print(np.float32(1e-30) * np.float32(1e-10) != 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif((platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="needs x86-64 and glibc")
 def test_threads_flush_where_they_start_after_the_call():
     done = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS], capture_output=True, text=True, check=True)

@@ -94,6 +94,7 @@ print([bool((mx.nd.full((1 << 16,), 1e-30, ctx=context) * 1e-10).asnumpy().any()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif((sys.platform, mx.runtime.Features().is_enabled("CPU_SSE")) != ("linux", True), reason="not x86-64")
 @pytest.mark.parametrize(("flush", "denormals_left"), [(False, [True, True]), (True, [False, False])])
 def test_choosing_contexts_leaves_the_threads_as_they_are(flush, denormals_left):

@@ -388,6 +388,7 @@ def test_options_are_checked(folder, capsys, wrong):
     assert wrong[0] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_from_inside_its_folder_as_a_script(folder):
     here = os.path.dirname(verification.__file__)
     done = subprocess.run(

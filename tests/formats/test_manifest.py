@@ -65,6 +65,7 @@ def test_json_that_is_no_manifest(path, content):
         manifest.read(str(path))
 
 
+@pytest.mark.slow
 def test_the_version_of_mxnet_is_stored_once_mxnet_is_loaded():
     """In a process of its own, as MXNet cannot be unloaded."""
     code = (

@@ -21,6 +21,7 @@ SLOW = ("n", "i2", "p68")
 SMALLEST = [f"{key}{min(family.depths)}" if family.depths else key for key, family in symbols.NETWORKS.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in [*SMALLEST, "y2"]],

@@ -21,6 +21,7 @@ def shapes(network, **versions):
     return dict(zip(symbol.list_arguments(), arguments)), outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version_input", [0, 1])
 @pytest.mark.parametrize("network", MAPS)
 def test_every_output_fits_every_version_but_gdc(network, version_input):

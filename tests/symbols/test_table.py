@@ -102,6 +102,7 @@ def test_a_row_that_is_no_network_ends_the_command_before_it_prints(row, says, c
     assert printed.err.startswith(f"error: {says}")
 
 
+@pytest.mark.slow
 def test_the_file_runs_as_a_script():
     path = pathlib.Path(symbols.__file__).parent / "table.py"
     printed = subprocess.run([sys.executable, str(path), "y1-GDC-128"], capture_output=True, text=True, check=True)

@@ -113,6 +113,7 @@ def test_batch_norms_are_all_alike():
     assert len(attrs) == 1 + 24 * 3 + 3 + 2
 
 
+@pytest.mark.slow
 def test_the_embedding_is_a_dense_layer_over_rows_columns_channels():
     assert path(nodes(), "fc1", 5) == ["BatchNorm", "FullyConnected", "transpose", "Dropout", "BatchNorm"]
     internals = get_symbol("t50", 4).get_internals()

@@ -107,6 +107,7 @@ def test_largest_fit():
     assert largest_fit(lambda n: 100 + 7 * n, 50) == 0
 
 
+@pytest.mark.slow
 def test_what_fits_is_logged(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(memory_report, "available_bytes", lambda: 1000 * MIB)
     once = "--max-steps 1 --ckpt 0 --target toy --memory-report".split()

@@ -104,6 +104,7 @@ def test_scalars_go_to_tensorboard_every_20_batches(tmp_path):
     assert content.count(b"lr") == content.count(b"loss") == 2
 
 
+@pytest.mark.slow
 def test_without_tensorboard_it_is_not_imported():
     code = (
         "import sys\n"
