@@ -141,11 +141,8 @@ def _best(distances: np.ndarray, issame: np.ndarray) -> int:
 
 
 def _project(embeddings: np.ndarray, train: np.ndarray, components: int) -> np.ndarray:
-    """Return unit vectors of the projections on the principal components of the pairs `train`.
+    """Return unit vectors of the projections on the principal components of the pairs `train`."""
+    from sklearn.decomposition import PCA  # takes longer to import than --help may take
 
-    Equal to scikit-learn's PCA(svd_solver="full"), which takes several times as long for 10,800 x 512.
-    """
     fitted = embeddings[np.concatenate((2 * train, 2 * train + 1))]
-    centre = fitted.mean(axis=0)
-    _, axes = np.linalg.eigh((fitted - centre).T @ (fitted - centre))  # in rising order of variance
-    return normalize((embeddings - centre) @ axes[:, -components:])
+    return normalize(PCA(components, svd_solver="full").fit(fitted).transform(embeddings))
