@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.limits import MAX_PIXELS
 from insightface_mx.cli.types import Size
 from insightface_mx.formats.safe_pickle import DAMAGE
 
@@ -23,8 +24,6 @@ if importlib.util.find_spec("simplejpeg"):
     import simplejpeg
 else:
     simplejpeg = None
-
-MAX_PIXELS = 1 << 26  # of a photo, 200 MB once decoded: a small file can claim any size
 
 _JPEG = b"\xff\xd8"
 _START = 64  # bytes in which a camera's EXIF data begin, if there are any
