@@ -8,3 +8,9 @@ from __future__ import annotations
 
 # Images
 MAX_PIXELS = 1 << 26  # of an image, 200 MB once decoded: a small file can claim any size
+
+# Messages
+MAX_NAME = 80  # characters of a name or value from a file
+MAX_WORD = 500  # characters of any word; paths are shorter
+MAX_MESSAGE = 4000  # characters of an error's message
+MAX_LINES = 1 << 16  # characters of other output at once: tables, tracebacks

@@ -8,7 +8,8 @@ import sys
 from typing import Any, Callable, Iterator, Sequence, TypeVar, overload
 
 from insightface_mx.base import __version__
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, printable
+from insightface_mx.base.limits import MAX_MESSAGE
 from insightface_mx.cli.output import start_logging
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
@@ -88,7 +89,7 @@ def command_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(printable(f"error: {error}", MAX_MESSAGE) + "\n")
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:
         sys.stderr.write("stopped by Ctrl-C; no file is left half written\n")

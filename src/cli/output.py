@@ -8,16 +8,26 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from insightface_mx.base.errors import printable
+
 
 def say(line: str) -> None:
     """Print a result on standard output without tearing a progress bar."""
-    tqdm.write(line, file=sys.stdout)
+    tqdm.write(printable(line), file=sys.stdout)
     sys.stdout.flush()
 
 
 def note(line: str) -> None:
     """Print a line that is not a result on standard error, without tearing a progress bar."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)
+
+
+class LogFormatter(logging.Formatter):
+    """Escapes control characters, which names from files may hold, in the lines of a log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a message."""
+        return printable(super().format(record))
 
 
 class Console(logging.Handler):
@@ -29,7 +39,7 @@ class Console(logging.Handler):
     def __init__(self, to_stderr: bool = False) -> None:
         super().__init__()
         self._to_stderr = to_stderr
-        self.setFormatter(logging.Formatter("%(message)s"))
+        self.setFormatter(LogFormatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""

@@ -43,7 +43,7 @@ def start_logging(prefix: str) -> None:
         file = _LogFile(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --prefix") from error
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    file.setFormatter(output.LogFormatter("%(asctime)s %(message)s"))
     output.start_logging(file)
 
 

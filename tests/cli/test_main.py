@@ -65,6 +65,7 @@ def test_a_status_is_the_exit_status():
     "error, status, message",
     [
         (UserError("a.lst: line 3 has no label"), 2, "error: a.lst: line 3 has no label\n"),
+        (UserError("\x1b[2Ja.bin\nnames " + "x" * 999), 2, f"error: \\x1b[2Ja.bin\nnames {'x' * 372}...{'x' * 125}\n"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C; no file is left half written\n"),
     ],
 )

@@ -42,6 +42,18 @@ def test_log_lines_go_to_the_stream_of_the_moment(to_stderr, capsys, monkeypatch
     assert replaced.getvalue() == "two\n"
 
 
+def test_names_cannot_steer_the_terminal(tmp_path, capsys):
+    file = logging.FileHandler(tmp_path / "a.log")
+    file.setFormatter(output.LogFormatter("> %(message)s"))
+    output.start_logging(file)
+    logging.info("%s", "\x1b[2J")
+    file.close()
+    output.say("\x1b[31m")
+    output.note("\x9b0m")
+    assert capsys.readouterr() == ("\\x1b[2J\n\\x1b[31m\n", "\\x9b0m\n")
+    assert (tmp_path / "a.log").read_text() == "> \\x1b[2J\n"
+
+
 def test_further_handlers_get_the_lines_too(tmp_path, capsys):
     file = logging.FileHandler(tmp_path / "a.log")
     file.setFormatter(logging.Formatter("> %(message)s"))
