@@ -15,6 +15,7 @@ from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli.types import Size
 from insightface_mx.conversion.graph import Constants, Graph, Node
 from insightface_mx.conversion.normal_form import normalise
+from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 if TYPE_CHECKING:
     import onnx
@@ -101,6 +102,7 @@ def _read(path: str) -> onnx.ModelProto:
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     except (DecodeError, onnx.checker.ValidationError) as error:
+        refuse_wrong_file(path)
         raise UserError(f"{path} is no ONNX file, or damaged: {str(error).splitlines()[0]}") from error
     return model
 
@@ -195,4 +197,5 @@ def _runtime_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (*known, state.NotImplemented) as error:
+        refuse_wrong_file(name)
         raise UserError(f"ONNX Runtime cannot run {name}: {str(error).splitlines()[0]}") from error

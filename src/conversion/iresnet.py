@@ -21,6 +21,7 @@ from insightface_mx.conversion.fold_norms import change_epsilon
 from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.proof import Difference, check_equal
 from insightface_mx.conversion.read_params import parameter_names
+from insightface_mx.formats.wrong_file import ZIP, refuse_wrong_file
 from insightface_mx.symbols import fresnet, get_symbol
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def load(path: str) -> Constants:
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        refuse_wrong_file(path, right=ZIP)
         raise UserError(f"{path} is no state dict, or damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path} is no state dict: save the backbone's state_dict() alone")

@@ -17,6 +17,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.formats import manifest
 from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 
 def params_path(prefix: str, epoch: int) -> str:
@@ -172,6 +173,7 @@ def _read(reader: Callable[[str], Any], path: str) -> Any:
     try:
         return reader(path)
     except (mx.base.MXNetError, UnicodeDecodeError) as error:
+        refuse_wrong_file(path)
         raise UserError(f"cannot read {path}: not an MXNet file, or damaged ({_reason(error)})") from error
 
 

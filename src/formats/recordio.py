@@ -23,6 +23,7 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats.atomic import atomic_path
 from insightface_mx.formats.cache import cached
+from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
 _PART = struct.Struct("<4sI")  # magic number; kind of the part (3 bits) and its length (29 bits)
@@ -142,6 +143,7 @@ class RecordFile:
         probes = np.unique(np.linspace(0, len(self) - 1, _PROBES).round().astype(np.int64))
         problems = [problem for problem in map(self._problem, self._ids[probes].tolist()) if problem]
         if len(problems) > _MAX_BAD_PROBES * len(probes):
+            refuse_wrong_file(self.path)
             raise problems[0]
 
     def _problem(self, record_id: int) -> UserError | None:
@@ -271,6 +273,7 @@ def _parse_index(path: str) -> dict[str, np.ndarray]:
     try:
         table = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2)
     except ValueError as error:
+        refuse_wrong_file(path)
         raise UserError(f"{path} is not an index (lines of 'number TAB offset'): {error}") from error
     if table.shape[1] != 2 or table.min() < 0:
         raise UserError(f"{path} is not an index: lines must be 'number TAB offset'")

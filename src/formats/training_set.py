@@ -18,6 +18,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
 from insightface_mx.formats.cache import cached
 from insightface_mx.formats.recordio import RecordFile, write_records
+from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 MAX_BAD_FRACTION = 0.01  # of a set's images or identities; a set with more damaged ones is refused
 
@@ -39,8 +40,10 @@ def read_property(data_dir: str) -> Property:
         with open(path, encoding="utf-8") as file:
             fields = file.read().strip().split(",")
     except (OSError, UnicodeDecodeError) as error:
+        refuse_wrong_file(path)
         raise UserError(f"cannot read {path} ({error}); it must hold one line: classes,height,width") from error
     if len(fields) != 3 or not all(field.strip().isdigit() and int(field) > 0 for field in fields):
+        refuse_wrong_file(path)
         raise UserError(f"{path} says '{','.join(fields)[:60]}'; it must hold one line: classes,height,width")
     return Property(*map(int, fields))
 

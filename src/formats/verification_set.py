@@ -14,6 +14,7 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats import safe_pickle
 from insightface_mx.formats.atomic import atomic_path
+from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 
 def read_bin(path: str) -> tuple[list[bytes], list[bool]]:
@@ -31,6 +32,7 @@ def read_bin(path: str) -> tuple[list[bytes], list[bool]]:
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     except safe_pickle.DAMAGE as error:
+        refuse_wrong_file(path)
         reason = error if isinstance(error, pickle.UnpicklingError) else "it is cut short or no pickle"
         raise UserError(f"{path} is damaged or is no verification set: {reason}. Get or build it again") from error
 

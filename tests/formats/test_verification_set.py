@@ -153,7 +153,6 @@ def test_refuses_other_content(path, content, reason):
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
         b"\x89PNG\r\n",
         b"no pickle\n",
         b"\x80\x63.",  # protocol 99
@@ -171,7 +170,7 @@ def test_refuses_every_truncation(path, protocol):
     arrays = [np.frombuffer(image, np.uint8).copy() for image in IMAGES]
     content = pickle.dumps((arrays + IMAGES, [True, np.bool_(False)]), protocol)
     for length in range(len(content)):
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match=r"damaged|is empty"):
             read_bin(write(path, content[:length]))
 
 
