@@ -54,7 +54,7 @@ def get_symbol(num_classes: int, *, version_input: int = 1, version_output: str 
 
     Args:
         num_classes: Length of the embedding.
-        version_input: 0 for the paper's stem, 1 or 2 for a stem without its first stride and first pooling.
+        version_input: 0 for the paper's stem without its first pooling, 1 or 2 also without its first stride.
         version_output: The output layers, one of symbol_utils.HEADS.
     """
     body = _stem(layers.scale_pixels(mx.sym.Variable("data")), large_image_stem(version_input))
@@ -76,8 +76,8 @@ def get_symbol(num_classes: int, *, version_input: int = 1, version_output: str 
 def _stem(data: Symbol, large_images: bool) -> Symbol:
     body = _conv(data, 32, (3, 3), VALID, (2, 2) if large_images else (1, 1))
     body = _conv(_conv(body, 32, (3, 3), VALID), 64, (3, 3))
-    pooled = _max_pool(body)  # built in either case, because it uses up the name pooling0
-    body = _conv(pooled if large_images else body, 80, (1, 1))
+    _max_pool(body)  # the paper's first pooling: not used, but it uses up the name pooling0
+    body = _conv(body, 80, (1, 1))
     return _max_pool(_conv(body, 192, (3, 3), VALID))
 
 

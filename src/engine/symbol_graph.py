@@ -144,6 +144,27 @@ class SymbolGraph:
         return [Output(self.nodes[node], *rest) for node, *rest in references]
 
 
+def pair_variables(one: Symbol, other: Symbol) -> dict[str, str]:
+    """Pair the variables that have the same place in two graphs, whatever their names are.
+
+    Args:
+        one: A symbol with one output.
+        other: Another one.
+
+    Returns:
+        Name in `one` -> name in `other`. Where operators differ, what they compute from is left out.
+    """
+    (one_head,), (other_head,) = SymbolGraph(one).heads, SymbolGraph(other).heads
+    pairs: dict[Node, Node] = {}
+    waiting = [(one_head.node, other_head.node)]
+    while waiting:
+        node, match = waiting.pop()
+        if node not in pairs and node.op == match.op and len(node.inputs) == len(match.inputs):
+            pairs[node] = match
+            waiting += [(mine.node, theirs.node) for mine, theirs in zip(node.inputs, match.inputs)]
+    return {node.name: match.name for node, match in pairs.items() if node.op == VARIABLE}
+
+
 def infer_shapes(symbol: Symbol, inputs: Mapping[str, Shape]) -> Shapes:
     """Return the shapes of all outputs and variables of a symbol, by `Output.name`.
 

@@ -48,7 +48,8 @@ def build_model(
         UserError: A pattern of --freeze matches nothing, or the parameters do not fit the symbol.
     """
     inputs = ["data", "softmax_label", *state_names]
-    symbol, frozen = fine_tuning.freeze(symbol, options.freeze, inputs)
+    original = symbol
+    symbol, frozen = fine_tuning.freeze(original, options.freeze, inputs)
     if not options.no_cpu_rewrite:
         symbol = cpu_rewrite.rewrite(symbol, start.contexts, {name: shape for name, shape, *_ in [*data, *labels]})
     model = mx.mod.Module(
@@ -68,7 +69,7 @@ def build_model(
         )
     elif options.pretrained:
         arg_params, aux_params = fine_tuning.load_pretrained(
-            options.pretrained, model.symbol, shape, inputs, strict_classes
+            options.pretrained, original, shape, inputs, strict_classes
         )
     model.init_params(get_initializer(network), arg_params, aux_params, allow_missing=True)
     return model

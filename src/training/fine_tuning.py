@@ -8,7 +8,8 @@ from typing import Callable, Collection, Dict, Tuple
 
 from insightface_mx.base.compat import Params, Symbol
 from insightface_mx.base.errors import UserError
-from insightface_mx.engine.symbol_graph import SymbolGraph
+from insightface_mx.engine.network import OUTPUT
+from insightface_mx.engine.symbol_graph import SymbolGraph, pair_variables
 from insightface_mx.formats import checkpoint
 
 Shape = Tuple[int, ...]
@@ -23,12 +24,14 @@ def load_pretrained(
 ) -> tuple[Params, Params]:
     """Read the parameters of a checkpoint for `symbol`.
 
+    A parameter with another name at the same place of an equal graph gets the name in `symbol`.
+
     Class weights that are missing (in a slimmed checkpoint) or have another number of classes are left out, so that
     training starts with random ones.
 
     Args:
         text: 'PREFIX,EPOCH' of the checkpoint.
-        symbol: The graph to train.
+        symbol: The original graph to train.
         data_shape: Shape of its input `data`.
         inputs: Names of its arguments that are no parameters.
         strict_classes: Do not leave out class weights.
@@ -40,8 +43,14 @@ def load_pretrained(
         UserError: Another name or shape differs, or with `strict_classes` that of the class weights.
     """
     prefix, epoch = checkpoint.parse(text)
-    _, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    expected, _ = _shapes(symbol, data_shape, inputs)
+    saved, arg_params, aux_params = checkpoint.load(prefix, epoch)
+    expected, expected_aux = _shapes(symbol, data_shape, inputs)
+    names = _new_names(saved, symbol, (arg_params, aux_params), (expected, expected_aux))
+    if names:
+        shown = ", ".join(f"{old} is {new} here" for old, new in [*names.items()][:_NAMES_SHOWN])
+        more = f" (and {len(names) - _NAMES_SHOWN} others)" if len(names) > _NAMES_SHOWN else ""
+        logging.info("--pretrained %s: %s%s; the checkpoints of this run have the name here", text, shown, more)
+    arg_params, aux_params = _renamed(arg_params, names), _renamed(aux_params, names)
     differing = _differences(arg_params, expected, lambda name: _is_class_weight(name) and name in expected)
     if differing and strict_classes:
         raise UserError(
@@ -87,6 +96,31 @@ def check_parameters(
             f"{origin} is another network, {len(differing)} parameters differ: "
             f"{'; '.join(differing[:_NAMES_SHOWN])}. Set --network, --emb-size and the --version options as it had them"
         )
+
+
+def _new_names(
+    saved: Symbol, symbol: Symbol, params: tuple[Params, Params], shapes: tuple[Shapes, Shapes]
+) -> dict[str, str]:
+    """Return the names in `symbol` of the parameters that a checkpoint has under other names, at the same places.
+
+    MobileFaceNets of 2018, for example, have the weights of the dense layer pre_fc1 as fc1_weight.
+
+    Returns:
+        Name in the checkpoint -> name in the symbol; empty if some parameters would still be missing.
+    """
+    if any(OUTPUT not in graph.get_internals().list_outputs() for graph in (saved, symbol)):
+        return {}
+    places = pair_variables(saved.get_internals()[OUTPUT], symbol.get_internals()[OUTPUT])
+    names = {old: new for old, new in places.items() if old != new and new not in ("data", *params[0], *params[1])}
+    complete = not any(
+        _differences(_renamed(arrays, names), expected, lambda name: not _is_class_weight(name))
+        for arrays, expected in zip(params, shapes)
+    )
+    return names if complete else {}
+
+
+def _renamed(arrays: Params, names: dict[str, str]) -> Params:
+    return {names.get(name, name): array for name, array in arrays.items()}
 
 
 def _is_class_weight(name: str) -> bool:

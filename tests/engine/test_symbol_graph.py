@@ -3,7 +3,15 @@
 import pytest
 
 from insightface_mx.base.compat import mx
-from insightface_mx.engine.symbol_graph import VARIABLE, Node, Output, Replacement, SymbolGraph, infer_shapes
+from insightface_mx.engine.symbol_graph import (
+    VARIABLE,
+    Node,
+    Output,
+    Replacement,
+    SymbolGraph,
+    infer_shapes,
+    pair_variables,
+)
 
 
 def network():
@@ -83,3 +91,13 @@ def test_replaced_nodes_are_as_written_by_hand():
     total2 = mx.sym.elemwise_add(double2, mx.sym.tanh(total, name="r2_tanh"), name="r2")
     expected = mx.sym.Group([mx.sym.sin(total, name="s"), total2])
     assert graph.to_symbol().tojson() == expected.tojson()
+
+
+def test_variables_at_the_same_places_are_paired():
+    def dense(conv, weight, act=mx.sym.tanh):
+        body = act(mx.sym.Convolution(mx.sym.Variable("data"), num_filter=4, kernel=(3, 3), no_bias=True, name=conv))
+        return mx.sym.FullyConnected(body, mx.sym.Variable(weight), num_hidden=2, name="dense")
+
+    same = {"w": "v", "dense_bias": "dense_bias"}
+    assert pair_variables(dense("a", "w"), dense("b", "v")) == {**same, "a_weight": "b_weight", "data": "data"}
+    assert pair_variables(dense("a", "w"), dense("b", "v", mx.sym.sigmoid)) == same

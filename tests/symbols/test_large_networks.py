@@ -3,11 +3,12 @@
 import pytest
 
 from insightface_mx.symbols import fdensenet, fdpn, get_symbol, symbol_utils
+from insightface_mx.symbols.table import count_parameters
 
 MAPS = {  # network: channels of the last map, and its side by version_input
     "d121": (1024, {0: 3, 1: 7}),
     "d161": (2208, {0: 3, 1: 7}),
-    "i2": (1536, {0: 2, 1: 12}),
+    "i2": (1536, {0: 5, 1: 12}),
     "p68": (2368, {0: 4, 1: 7}),
     "p107": (2688, {0: 4, 1: 7}),
     "x": (1024, {0: 4, 1: 7}),
@@ -86,8 +87,13 @@ def test_dual_paths_have_the_widths_of_their_table(depth):
         assert named[f"{name}1x1-c__conv_weight"] == (width + growth, inner, 1, 1)
 
 
-def test_inception_has_its_papers_first_stride_and_pooling_at_version_input_0_only():
-    small, large = (get_symbol("i2", 512, version_input=version).get_internals() for version in (1, 0))
-    assert [net["convolution0_output"].attr("stride") for net in (large, small)] == ["(2, 2)", "(1, 1)"]
-    assert "pooling0_output" in large.list_outputs()
-    assert "pooling0_output" not in small.list_outputs()
+def test_inception_has_its_papers_first_stride_at_version_input_0_and_never_its_first_pooling():
+    small, large = (get_symbol("i2", 512, version_input=version) for version in (1, 0))
+    nets = [symbol.get_internals() for symbol in (large, small)]
+    assert [net["convolution0_output"].attr("stride") for net in nets] == ["(2, 2)", "(1, 1)"]
+    for net in nets:
+        poolings = [name for name in net.list_outputs() if name.startswith("pooling")]
+        assert poolings == [f"pooling{i}_output" for i in (1, 2, 3, 4)]  # the first is built and not used
+    assert shapes("i2", version_input=0)[0]["pre_fc1_weight"] == (512, 38400)
+    assert count_parameters(large) == 74137884
+    assert count_parameters(small) - count_parameters(large) == 512 * 1536 * (12**2 - 5**2)
