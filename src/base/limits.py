@@ -14,3 +14,11 @@ MAX_NAME = 80  # characters of a name or value from a file
 MAX_WORD = 500  # characters of any word; paths are shorter
 MAX_MESSAGE = 4000  # characters of an error's message
 MAX_LINES = 1 << 16  # characters of other output at once: tables, tracebacks
+
+# Arrays (.npz and .npy)
+MAX_ARRAYS = 1000  # of one .npz file
+MAX_ARRAY_HEADER = 10_000  # bytes
+MAX_DIMENSIONS = 8
+MAX_ZIP_DIRECTORY = 1 << 20  # bytes; also of one read of the file
+MAX_INFLATION = 20  # times a file's own size that its arrays may have ..
+SMALL_ARRAYS = 1 << 26  # .. or this many bytes: flags are packed to almost nothing
