@@ -23,7 +23,7 @@ from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.fields import add_options, option, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
-from insightface_mx.cli.types import positive
+from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, positive
 from insightface_mx.datasets import hold_out
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.skipped import report_skipped, write_csv
@@ -44,17 +44,19 @@ class SourceOptions:
 
     root: Optional[str] = option(None, "folder that a list's paths start from (default: the list's own)", parse=str)
     flat: bool = option(False, "every photo in the folder SOURCE is another identity")
-    min_images: int = option(1, "leave out identities with fewer usable photos", parse=positive)
+    min_images: int = option(1, "leave out identities with fewer usable photos", allowed=AT_LEAST_ONE)
 
 
 @dataclasses.dataclass(frozen=True)
 class HoldOutOptions:
     """The verification set of identities that are held out of training."""
 
-    hold_out: Optional[int] = option(None, "hold N identities out of training for it", parse=positive, metavar="N")
+    hold_out: Optional[int] = option(
+        None, "hold N identities out of training for it", allowed=AT_LEAST_ONE, metavar="N"
+    )
     hold_out_name: str = option("holdout", "its name: NAME.bin, and NAME.csv with its pairs")
-    pairs: int = option(6000, "the largest number of pairs; half of them show one identity", parse=positive)
-    seed: int = option(1, "seed of the choice of identities and pairs")
+    pairs: int = option(6000, "the largest number of pairs; half of them show one identity", allowed=AT_LEAST_ONE)
+    seed: int = option(1, "seed of the choice of identities and pairs", allowed=NOT_NEGATIVE)
 
 
 def build(

@@ -5,10 +5,12 @@ from typing import Optional
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import option
-from insightface_mx.cli.types import Size, image_size, positive, size_text
+from insightface_mx.cli.types import Range, Size, image_size, size_text
 
 ALIGNED_SIZES = ((112, 112), (112, 96))  # height and width that faces are aligned to
 SMALLEST_FACE = 12  # pixels, MTCNN's
+_QUALITY = Range("from 1 to 100", lambda value: 1 <= value <= 100)
+_FACE = Range(f"{SMALLEST_FACE} or more", lambda value: value >= SMALLEST_FACE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +20,9 @@ class FaceOptions:
     aligned: bool = option(False, "the photos are aligned crops: find no faces in them")
     image_size: Size = option((112, 112), "height,width of the faces, in pixels", parse=image_size)
     png: bool = option(False, "store faces as PNG, without loss, in place of JPEG")
-    quality: int = option(95, "quality of the JPEGs, 1 to 100", parse=positive)
+    quality: int = option(95, "quality of the JPEGs, 1 to 100", allowed=_QUALITY)
     no_face: str = option("skip", "photos without a found face: skip, or crop their centre", choices=("skip", "crop"))
-    min_face: int = option(20, f"smallest face to look for, pixels, from {SMALLEST_FACE} on", parse=positive)
+    min_face: int = option(20, f"smallest face to look for, pixels, from {SMALLEST_FACE} on", allowed=_FACE)
     detector: Optional[str] = option(
         None, "folder of MTCNN's det1..det3 checkpoints (default: the package mtcnn)", parse=str
     )
@@ -32,7 +34,3 @@ class FaceOptions:
                 f"--image-size {size_text(self.image_size)}: faces are aligned to 112,112 or 112,96; other sizes need "
                 "--aligned"
             )
-        if self.quality > 100:
-            raise UserError(f"--quality {self.quality}: JPEG has 1 to 100")
-        if self.min_face < SMALLEST_FACE:
-            raise UserError(f"--min-face {self.min_face}: MTCNN finds faces of {SMALLEST_FACE} pixels and more")

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import option
-from insightface_mx.cli.types import Size, positive
+from insightface_mx.cli.types import AT_LEAST_ONE, Size
 from insightface_mx.cli.types import image_size as parse_size
 from insightface_mx.embedding.choices import CHOICES
 from insightface_mx.engine import BATCH_SIZE
@@ -65,7 +65,7 @@ class EmbedOptions:
 
     aligned: bool = option(False, "images are aligned faces: no detection, only fitted to --image-size")
     all_faces: bool = option(False, "every face of an image, not only the most probable one")
-    batch_size: int = option(BATCH_SIZE, "images at a time", parse=positive, metavar="N")
+    batch_size: int = option(BATCH_SIZE, "images at a time", allowed=AT_LEAST_ONE, metavar="N")
 
 
 def make_face_options(given: Optional[object] = None, **named: Any) -> FaceOptions:

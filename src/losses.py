@@ -15,6 +15,7 @@ import math
 from typing import Callable, NamedTuple
 
 from insightface_mx.base.compat import L2_EPSILON, Module, Symbol, mx
+from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Range
 from insightface_mx.options import LossOptions
 from insightface_mx.training.batches import DataBatch, Observer
 
@@ -211,13 +212,6 @@ def inter_loss(weight: Symbol, label: Symbol) -> Symbol:
 # The table.
 
 
-class Range(NamedTuple):
-    """The values that an option may have, in words and as a test."""
-
-    text: str
-    holds: Callable[[float], bool]
-
-
 class ExtraLoss(NamedTuple):
     """A second loss: its operator's name, which checkpoints hold, and (cos_t, normalized weight, label) -> scalar."""
 
@@ -235,9 +229,6 @@ class Loss(NamedTuple):
     unit_embedding: bool = True  # otherwise the embedding keeps its length
 
 
-POSITIVE = Range("more than 0", lambda value: value > 0)
-NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
-AT_LEAST_ONE = Range("1 or more", lambda value: value >= 1)
 ACUTE = Range("at least 0 and less than pi / 2", lambda value: 0 <= value < math.pi / 2)
 
 SPHEREFACE = 1

@@ -13,11 +13,23 @@ from insightface_mx.cli.config import ConfigParser
 from insightface_mx.cli.device import add_device_options
 from insightface_mx.cli.fields import add_options, option, read_options
 from insightface_mx.cli.main import make_parser
-from insightface_mx.cli.types import Size, image_size
+from insightface_mx.cli.types import (
+    AT_LEAST_ONE,
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    ZERO_OR_ONE,
+    ZERO_TO_ONE,
+    ZERO_TO_TWO,
+    Range,
+    Size,
+    image_size,
+)
 from insightface_mx.presets import PRESETS
 from insightface_mx.training.options import OptimiserOptions, RunOptions
 
 DEFAULT_BATCH = 128  # images a device, for --per-batch-size 0
+BY_LOSS = Range("see below", FINITE.holds)  # losses.LOSSES holds the ranges of each type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +38,17 @@ class DataOptions:
 
     data_dir: str = option("", "folder with train.rec, train.idx, property and the .bin sets", may_change=True)
     image_size: Size = option((112, 112), "height,width of the network's input, in pixels", parse=image_size)
-    per_batch_size: int = option(128, "images a batch and device (0: 128)", may_change=True)
-    rand_mirror: int = option(1, "1: mirror each image with probability 1/2")
-    cutoff: int = option(0, "side in pixels of a square to blank out with probability 1/2 (0: off)")
-    color: int = option(0, "1: jitter brightness, contrast, saturation; 2: JPEG compression with probability 1/2 too")
-    images_filter: int = option(0, "leave out identities with fewer images")
+    per_batch_size: int = option(128, "images a batch and device (0: 128)", allowed=NOT_NEGATIVE, may_change=True)
+    rand_mirror: int = option(1, "1: mirror each image with probability 1/2", allowed=ZERO_OR_ONE)
+    cutoff: int = option(
+        0, "side in pixels of a square to blank out with probability 1/2 (0: off)", allowed=NOT_NEGATIVE
+    )
+    color: int = option(
+        0,
+        "1: jitter brightness, contrast, saturation; 2: JPEG compression with probability 1/2 too",
+        allowed=ZERO_TO_TWO,
+    )
+    images_filter: int = option(0, "leave out identities with fewer images", allowed=NOT_NEGATIVE)
     on_bad_record: str = option(
         "skip",
         "a record that cannot be used; skip: use the nearest good one, while few are bad; stop: end with an error",
@@ -42,7 +60,7 @@ class DataOptions:
         "verification sets NAME.bin in the data folder; missing ones are skipped",
         may_change=True,
     )
-    workers: int = option(0, "threads that decode images (0: one a CPU)", may_change=True)
+    workers: int = option(0, "threads that decode images (0: one a CPU)", allowed=NOT_NEGATIVE, may_change=True)
 
     @property
     def batch_per_device(self) -> int:
@@ -54,16 +72,22 @@ class DataOptions:
 class NetworkOptions:
     """The network from image to embedding; see symbols/."""
 
-    network: str = option("r50", "letter and depth: r50, r100, y1, ... (see insightface-networks)")
-    emb_size: int = option(512, "length of the embedding")
-    version_se: int = option(0, "1: squeeze-and-excitation in every unit")
-    version_input: int = option(1, "stem; 0: 7x7 stride 2 and pooling, 1: 3x3, 2: 3x3 after a batch norm")
-    version_output: str = option("E", "layers from the last feature map to the embedding: E, GDC, ...")
-    version_unit: int = option(3, "residual unit; 3 is the paper's IR unit")
-    version_act: str = option("prelu", "activation: prelu, relu, ...")
-    version_multiplier: float = option(1.0, "filter multiplier of MobileNet v1")
-    use_deformable: int = option(0, "no effect, as in the original")
-    bn_mom: float = option(0.9, "momentum of the batch norms' moving averages")
+    network: str = option("r50", "letter and depth: r50, r100, y1, ...; insightface-networks lists all")
+    emb_size: int = option(512, "length of the embedding", allowed=AT_LEAST_ONE)
+    version_se: int = option(0, "1: squeeze-and-excitation in every unit", allowed=ZERO_OR_ONE)
+    version_input: int = option(
+        1, "stem; 0: 7x7 stride 2 and pooling, 1: 3x3, 2: 3x3 after a batch norm", allowed=ZERO_TO_TWO
+    )
+    version_output: str = option(
+        "E",
+        "layers from the last feature map to the embedding: E F G H I J Z GAP GNAP GDC A B C D AX BX CX DX; E is the "
+        "paper's, GDC MobileFaceNet's",
+    )
+    version_unit: int = option(3, "residual unit; 3 is the paper's IR unit", allowed=AT_LEAST_ONE)
+    version_act: str = option("prelu", "activation: prelu relu sigmoid softrelu softsign tanh")
+    version_multiplier: float = option(1.0, "filter multiplier of MobileNet v1", allowed=POSITIVE)
+    use_deformable: int = option(0, "no effect, as in the original", allowed=FINITE)
+    bn_mom: float = option(0.9, "momentum of the batch norms' moving averages", allowed=ZERO_TO_ONE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,21 +97,24 @@ class LossOptions:
     loss_type: int = option(
         4,
         "0 softmax, 1 SphereFace, 2 CosFace, 4 ArcFace, 5 combined margin, 6 and 7 ArcFace with intra or inter loss",
+        allowed=BY_LOSS,
     )
-    margin_m: float = option(0.5, "margin: radians, for CosFace a cosine")
-    margin_s: float = option(64.0, "scale of the logits")
-    margin_a: float = option(1.0, "combined margin: cos(a t + m) - b")
-    margin_b: float = option(0.0, "combined margin: see --margin-a; types 6 and 7: weight of the extra loss")
-    easy_margin: int = option(0, "1: ArcFace's margin only where cos t > 0")
-    margin: int = option(4, "SphereFace: multiplier of the angle")
-    beta: float = option(1000.0, "SphereFace: first weight of the plain logit")
-    beta_min: float = option(5.0, "SphereFace: last weight of the plain logit")
-    beta_freeze: int = option(0, "SphereFace: batches before beta falls")
-    gamma: float = option(0.12, "SphereFace: speed of beta's fall")
-    power: float = option(1.0, "SphereFace: power of beta's fall")
-    scale: float = option(0.9993, "no effect, as in the original")
-    fc7_wd_mult: float = option(1.0, "weight decay multiplier of the class weights")
-    fc7_lr_mult: float = option(1.0, "learning rate multiplier of the class weights")
+    margin_m: float = option(0.5, "margin: radians, for CosFace a cosine", allowed=BY_LOSS)
+    margin_s: float = option(64.0, "scale of the logits", allowed=BY_LOSS)
+    margin_a: float = option(1.0, "combined margin: cos(a t + m) - b", allowed=BY_LOSS)
+    margin_b: float = option(
+        0.0, "combined margin: see --margin-a; types 6 and 7: weight of the extra loss", allowed=BY_LOSS
+    )
+    easy_margin: int = option(0, "1: ArcFace's margin only where cos t > 0", allowed=ZERO_OR_ONE)
+    margin: int = option(4, "SphereFace: multiplier of the angle", allowed=BY_LOSS)
+    beta: float = option(1000.0, "SphereFace: first weight of the plain logit", allowed=BY_LOSS)
+    beta_min: float = option(5.0, "SphereFace: last weight of the plain logit", allowed=BY_LOSS)
+    beta_freeze: int = option(0, "SphereFace: batches before beta falls", allowed=NOT_NEGATIVE)
+    gamma: float = option(0.12, "SphereFace: speed of beta's fall", allowed=NOT_NEGATIVE)
+    power: float = option(1.0, "SphereFace: power of beta's fall", allowed=NOT_NEGATIVE)
+    scale: float = option(0.9993, "no effect, as in the original", allowed=FINITE)
+    fc7_wd_mult: float = option(1.0, "weight decay multiplier of the class weights", allowed=NOT_NEGATIVE)
+    fc7_lr_mult: float = option(1.0, "learning rate multiplier of the class weights", allowed=NOT_NEGATIVE)
     fc7_no_bias: bool = option(False, "softmax (loss type 0) without bias")
     ce_loss: bool = option(False, "show the cross-entropy as the metric lossvalue")
     pretrained_fc7: str = option(
@@ -125,12 +152,18 @@ class TripletOptions:
         choices=(1, 2),
     )
     triplet_alpha: float = option(
-        0.3, "margin between positive and negative: squared distance of unit embeddings, or radians"
+        0.3, "margin between positive and negative: squared distance of unit embeddings, or radians", allowed=POSITIVE
     )
-    triplet_bag_size: int = option(3600, "images in a bag: they are embedded together to find triplets among them")
-    images_per_identity: int = option(5, "largest number of images of one identity in a bag")
+    triplet_bag_size: int = option(
+        3600, "images in a bag: they are embedded together to find triplets among them", allowed=AT_LEAST_ONE
+    )
+    images_per_identity: int = option(
+        5, "largest number of images of one identity in a bag", allowed=Range("2 or more", lambda value: value >= 2)
+    )
     triplet_max_ap: float = option(
-        0.0, "leave out positives at a larger squared distance from their anchor (0: leave out none)"
+        0.0,
+        "leave out positives at a larger squared distance from their anchor (0: leave out none)",
+        allowed=NOT_NEGATIVE,
     )
 
 

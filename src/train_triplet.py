@@ -92,17 +92,11 @@ def train(
 
 def check_options(data: DataOptions, options: TripletOptions) -> None:
     """Check values with which no triplet could be found. Raises UserError."""
-    lowest = {
-        "images_per_identity": 2,
-        "triplet_bag_size": options.images_per_identity + 1,  # else a bag holds one identity, and so no negative
-        "triplet_max_ap": 0,
-    }
-    for name, least in lowest.items():
-        value = getattr(options, name)
-        if value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: it must be at least {least}")
-    if not options.triplet_alpha > 0:
-        raise UserError(f"--triplet-alpha {options.triplet_alpha}: it must be more than 0")
+    if options.triplet_bag_size <= options.images_per_identity:
+        raise UserError(
+            f"--triplet-bag-size {options.triplet_bag_size}: a bag of one identity holds no negative; give more than "
+            f"--images-per-identity, {options.images_per_identity}"
+        )
     if triplets_per_device(data) < 1:
         raise UserError(f"--per-batch-size {data.per_batch_size}: a triplet is 3 images; give a multiple of 3")
 

@@ -23,7 +23,8 @@ def test_the_page_is_current(reference):
 
 def test_rows_say_what_an_option_is(reference):
     lines = reference["page"]().splitlines()
-    assert "| `--wd` | weight decay of every parameter | number | `0.0005` |  | must match |" in lines
+    assert "| `--wd` | weight decay of every parameter | number | `0.0005` | 0 or more | must match |" in lines
+    assert "| `4` ArcFace | `--margin-s` more than 0; `--margin-m` at least 0 and less than pi / 2 |" in lines
     (row,) = [line for line in lines if line.startswith("| `--on-nan`")]
     assert row.endswith("| text | `stop` | stop, skip, rewind | may change |")
     (row,) = [line for line in lines if line.startswith("| `cosface-r50`")]

@@ -388,10 +388,10 @@ def test_defaults_are_the_originals():
 
 BAD_INPUT = {
     "--loss-type 4": "choose from 1, 2",
-    "--images-per-identity 1": "--images-per-identity 1: it must be at least 2",
-    "--triplet-bag-size 5": "--triplet-bag-size 5: it must be at least 6",
-    "--triplet-max-ap -1": "--triplet-max-ap -1.0",
-    "--triplet-alpha 0": "--triplet-alpha 0.0: it must be more than 0",
+    "--images-per-identity 1": "--images-per-identity: 1 is not 2 or more",
+    "--triplet-bag-size 5": "--triplet-bag-size 5: a bag of one identity holds no negative",
+    "--triplet-max-ap -1": "--triplet-max-ap: -1 is not 0 or more",
+    "--triplet-alpha 0": "--triplet-alpha: 0 is not more than 0",
     "--per-batch-size 2": "--per-batch-size 2: a triplet is 3 images",
     "--images-filter 7": "lower --images-filter",
     "--pretrained {tmp_path}/none,1": "none-symbol.json does not exist",

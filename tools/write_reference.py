@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from insightface_mx import options
-from insightface_mx.cli.fields import option_name
-from insightface_mx.cli.types import Size
+from insightface_mx import losses, options
+from insightface_mx.cli.fields import option_name, value_type
+from insightface_mx.cli.types import Range, Size
 from insightface_mx.presets import PRESETS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "options.md"
@@ -75,24 +75,36 @@ def _section(title: str, group: type[Any], commands: list[str]) -> str:
     kinds = get_type_hints(group)
     rows = [_row(field, kinds[field.name]) for field in dataclasses.fields(group)]
     heading = [f"## {title.capitalize()}{only}", "", (group.__doc__ or "").splitlines()[0], ""]
-    head = ["| Option | Meaning | Type | Default | Choices | On resume |", "|---|---|---|---|---|---|"]
-    return "\n".join([*heading, *head, *rows, ""])
+    head = ["| Option | Meaning | Type | Default | Allowed | On resume |", "|---|---|---|---|---|---|"]
+    by_loss = _ranges_by_loss() if group is options.LossOptions else []
+    return "\n".join([*heading, *head, *rows, "", *by_loss])
+
+
+def _ranges_by_loss() -> list[str]:
+    """Return the lines of the table that says which values each --loss-type allows."""
+    rows = [f"| `{loss_type}` {loss.name} | {_allowed_by(loss.ranges)} |" for loss_type, loss in losses.LOSSES.items()]
+    return ["| Value of `--loss-type` | Allowed |", "|---|---|", *rows, ""]
+
+
+def _allowed_by(ranges: dict[str, Range]) -> str:
+    """Write the ranges of one loss type."""
+    return "; ".join(f"`{option_name(name)}` {allowed.text}" for name, allowed in ranges.items()) or "no margin"
 
 
 def _row(field: dataclasses.Field[Any], kind: Any) -> str:
     """Return the row of one option."""
     declared = field.metadata
-    choices = ", ".join(map(str, declared["choices"] or ()))
+    allowed = ", ".join(map(str, declared["choices"] or ())) or (
+        declared["allowed"].text if declared["allowed"] else ""
+    )
     resume = "may change" if declared["may_change"] else "must match"
-    cells = [f"`{option_name(field.name)}`", declared["help"], _type(kind), _default(field.default), choices, resume]
+    cells = [f"`{option_name(field.name)}`", declared["help"], _type(kind), _default(field.default), allowed, resume]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _type(kind: Any) -> str:
     """Name a type, that of the value for an Optional."""
-    if get_origin(kind) is Union and type(None) in get_args(kind):
-        kind = next(arg for arg in get_args(kind) if arg is not type(None))
-    return TYPES[kind]
+    return TYPES[value_type(kind)]
 
 
 def _default(value: object) -> str:

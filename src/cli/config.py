@@ -19,6 +19,7 @@ from typing import Any, Collection, Mapping, NamedTuple, Sequence, get_type_hint
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import group_fields, parse_value
+from insightface_mx.cli.parser import CommandParser
 
 
 class Preset(NamedTuple):
@@ -28,7 +29,7 @@ class Preset(NamedTuple):
     values: Mapping[str, Any]
 
 
-class ConfigParser(argparse.ArgumentParser):
+class ConfigParser(CommandParser):
     """A parser with the option --config, whose file or preset takes the place of the defaults."""
 
     def __init__(self, *, options: type[Any], presets: Mapping[str, Preset], **settings: Any) -> None:
@@ -37,7 +38,7 @@ class ConfigParser(argparse.ArgumentParser):
         Args:
             options: The dataclass of groups of the command's options, such as `options.SoftmaxOptions`.
             presets: Presets by name; their values are checked like those of a file.
-            settings: Arguments of ArgumentParser.
+            settings: Arguments of CommandParser.
         """
         super().__init__(**settings)
         self._options, self._presets = options, presets

@@ -2,7 +2,7 @@
 
     @dataclasses.dataclass(frozen=True)
     class LossOptions:
-        margin_s: float = option(64.0, "scale of the logits")
+        margin_s: float = option(64.0, "scale of the logits", allowed=POSITIVE)
 
     parser = make_parser(__doc__, example)
     add_options(parser, "loss", LossOptions)
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, Callable, Sequence, TypeVar, get_type_hints
+from typing import Any, Callable, Sequence, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from insightface_mx.cli.types import Range, number
 
 Options = TypeVar("Options")
 
@@ -24,6 +26,7 @@ def option(
     default: Any,
     help: str,
     *,
+    allowed: Range | None = None,
     parse: Callable[[str], Any] | None = None,
     choices: Sequence[Any] | None = None,
     metavar: str | None = None,
@@ -36,14 +39,22 @@ def option(
     Args:
         default: The value if the command line does not give the option.
         help: One line for --help, with the unit.
-        parse: Function from text to the value; None: the field's type.
+        allowed: The range of a number.
+        parse: Function from text to the value; None: the field's type, in its range.
         choices: The allowed values.
         metavar: The name of the value in --help.
         may_change: Whether a resumed run may have another value than the saved run.
         own_parser: Whether another function adds the option to the parser, `add_device_options` for example.
         argparse_settings: Further arguments of `add_argument`.
+
+    Raises:
+        TypeError: A number has neither a range nor choices nor a parser that knows them.
     """
+    is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    if is_number and not (allowed or parse or choices or own_parser):
+        raise TypeError(f"declare the range of the option '{help}': allowed=NOT_NEGATIVE, for example")
     settings = {
+        "allowed": allowed,
         "parse": parse,
         "choices": choices,
         "metavar": metavar,
@@ -76,9 +87,25 @@ def _argparse_settings(field: dataclasses.Field[Any], kind: Any) -> dict[str, An
     settings = {"help": declared["help"], **declared["argparse"]}
     if kind is bool:
         return {**settings, "action": "store_true"}
-    settings["type"] = declared["parse"] or kind
+    settings["type"] = _parser(field, kind)
     settings.update((name, declared[name]) for name in ("choices", "metavar") if declared[name] is not None)
     return settings
+
+
+def _parser(field: dataclasses.Field[Any], kind: Any) -> Callable[[str], Any]:
+    """Return the function from the text of a field's option to its value."""
+    if field.metadata["parse"]:
+        return field.metadata["parse"]
+    if field.metadata["allowed"]:
+        return number(value_type(kind), field.metadata["allowed"])
+    return kind
+
+
+def value_type(kind: Any) -> Any:
+    """Return the type of a field's value: int for int and for Optional[int]."""
+    if get_origin(kind) is Union:
+        return next(part for part in get_args(kind) if part is not type(None))
+    return kind
 
 
 def parse_value(field: dataclasses.Field[Any], kind: Any, text: str) -> Any:
@@ -92,7 +119,7 @@ def parse_value(field: dataclasses.Field[Any], kind: Any, text: str) -> Any:
     Raises:
         ArgumentTypeError: It is not a value of this option; the message says what is wrong.
     """
-    parse = field.metadata["parse"] or kind
+    parse = _parser(field, kind)
     try:
         value = parse(text)
     except ValueError:

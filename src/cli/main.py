@@ -11,8 +11,9 @@ from insightface_mx.base import __version__
 from insightface_mx.base.errors import UserError, printable
 from insightface_mx.base.limits import MAX_MESSAGE
 from insightface_mx.cli.output import start_logging
+from insightface_mx.cli.parser import USER_ERROR, CommandParser
 
-USER_ERROR, INTERRUPTED = 2, 130  # exit statuses
+INTERRUPTED = 130  # exit status
 Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
 
@@ -23,7 +24,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         help_text = action.help or ""
         if isinstance(action.default, tuple):  # a size: as it is given
             return f"{help_text} (default: {','.join(map(str, action.default))})"
-        if action.default is False or action.default in ("", None, argparse.SUPPRESS) or "(default" in help_text:
+        if action.default is False or action.default in ("", None, argparse.SUPPRESS, []) or "(default" in help_text:
             return help_text
         return super()._get_help_string(action)
 
@@ -39,7 +40,7 @@ def make_parser(description: str | None, example: str, kind: Callable[..., Parse
 def make_parser(
     description: str | None,
     example: str,
-    kind: Callable[..., argparse.ArgumentParser] = argparse.ArgumentParser,
+    kind: Callable[..., argparse.ArgumentParser] = CommandParser,
     **settings: Any,
 ) -> argparse.ArgumentParser:
     """Make the parser of a command.
@@ -47,7 +48,7 @@ def make_parser(
     Args:
         description: What the command does; the docstring of its module.
         example: Command lines to show at the end of --help, one or more lines.
-        kind: ArgumentParser or a subclass.
+        kind: CommandParser or a subclass.
         settings: Further arguments of `kind`.
 
     Returns:

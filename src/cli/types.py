@@ -1,14 +1,14 @@
 """Parse the values of options: each function takes the text of a command line and returns the value.
 
 They are argparse's `type` functions, so that an option means the same in every command. For a wrong text they raise
-ArgumentTypeError, or ValueError if it is no number at all.
+ArgumentTypeError, or ValueError if it is no number at all. A Range says which numbers an option may have.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from typing import Callable, Tuple
+from typing import Callable, NamedTuple, Tuple
 
 Size = Tuple[int, int]  # height and width in pixels
 
@@ -44,17 +44,34 @@ def positive_list(text: str) -> list[int]:
     return [positive(part.strip()) for part in text.split(",")]
 
 
-def not_negative(kind: Callable[[str], float]) -> Callable[[str], float]:
-    """Make a parser of finite numbers that are 0 or more.
+class Range(NamedTuple):
+    """The numbers that an option may have: in words, and as a test of a finite number."""
+
+    text: str
+    holds: Callable[[float], bool]
+
+
+FINITE = Range("any number", math.isfinite)
+NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
+POSITIVE = Range("more than 0", lambda value: value > 0)
+AT_LEAST_ONE = Range("1 or more", lambda value: value >= 1)
+ZERO_OR_ONE = Range("0 or 1", lambda value: value in (0, 1))
+ZERO_TO_TWO = Range("0, 1 or 2", lambda value: value in (0, 1, 2))
+ZERO_TO_ONE = Range("from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def number(kind: Callable[[str], float], allowed: Range) -> Callable[[str], float]:
+    """Make a parser of finite numbers in a range.
 
     Args:
         kind: int or float.
+        allowed: The range.
     """
 
     def parse(text: str) -> float:
         value = kind(text)
-        if not (value >= 0 and math.isfinite(value)):
-            raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+        if not (math.isfinite(value) and allowed.holds(value)):
+            raise argparse.ArgumentTypeError(f"{text} is not {allowed.text}")
         return value
 
     parse.__name__ = kind.__name__  # argparse names it if the text is no number at all

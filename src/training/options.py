@@ -8,22 +8,23 @@ from typing import Optional
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.device import CTX_HELP
 from insightface_mx.cli.fields import option
-from insightface_mx.cli.types import not_negative
+from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, Range
 
 SCHEDULES = STEP, POLY, COSINE = ("step", "poly", "cosine")  # --lr-schedule
 NAN_POLICIES = STOP, SKIP, REWIND = ("stop", "skip", "rewind")  # --on-nan
 NEVER, BEST, EVERY_TEST, BEST_AS_ONE = range(4)  # --ckpt
+_MOMENTUM = Range("at least 0 and less than 1", lambda value: 0 <= value < 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimiserOptions:
     """SGD with momentum, and its learning rate over the run."""
 
-    lr: float = option(0.1, "learning rate at the start")
+    lr: float = option(0.1, "learning rate at the start", allowed=NOT_NEGATIVE)
     lr_batch: int = option(
         0,
         "total batch that --lr is meant for: the rate is lr x total batch / N (0: --lr as it is)",
-        parse=not_negative(int),
+        allowed=NOT_NEGATIVE,
         metavar="N",
     )
     lr_steps: str = option(
@@ -36,12 +37,12 @@ class OptimiserOptions:
         "step: as --lr-steps says; poly, cosine: fall to 0 at the last of --lr-steps, where the run ends",
         choices=SCHEDULES,
     )
-    warmup: int = option(0, "batches over which the learning rate first rises to --lr", parse=not_negative(int))
+    warmup: int = option(0, "batches over which the learning rate first rises to --lr", allowed=NOT_NEGATIVE)
     clip_gradient: float = option(
-        0.0, "clip every element of the gradient to [-X, X] (0: off)", parse=not_negative(float), metavar="X"
+        0.0, "clip every element of the gradient to [-X, X] (0: off)", allowed=NOT_NEGATIVE, metavar="X"
     )
-    wd: float = option(0.0005, "weight decay of every parameter")
-    mom: float = option(0.9, "momentum")
+    wd: float = option(0.0005, "weight decay of every parameter", allowed=NOT_NEGATIVE)
+    mom: float = option(0.9, "momentum", allowed=_MOMENTUM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +69,16 @@ class RunOptions:
         choices=(NEVER, BEST, EVERY_TEST, BEST_AS_ONE),
         may_change=True,
     )
-    verbose: int = option(2000, "batches between two tests, each of which may save a checkpoint", may_change=True)
+    verbose: int = option(
+        2000,
+        "batches between two tests, each of which may save a checkpoint",
+        allowed=AT_LEAST_ONE,
+        may_change=True,
+    )
     keep: int = option(
         0,
         "remove the checkpoints of this run except the newest N and the best (0: remove none)",
-        parse=not_negative(int),
+        allowed=NOT_NEGATIVE,
         metavar="N",
         may_change=True,
     )
@@ -80,7 +86,7 @@ class RunOptions:
         1000,
         "save the training state for --resume every N batches, at the end, and on Ctrl-C or SIGTERM (0: not every N "
         "batches)",
-        parse=not_negative(int),
+        allowed=NOT_NEGATIVE,
         metavar="N",
         may_change=True,
     )
@@ -102,13 +108,15 @@ class RunOptions:
         choices=NAN_POLICIES,
         may_change=True,
     )
-    max_steps: int = option(0, "stop, with a save, after this many batches (0: no limit)", may_change=True)
-    end_epoch: int = option(100000, "number of epochs", may_change=True)
+    max_steps: int = option(
+        0, "stop, with a save, after this many batches (0: no limit)", allowed=NOT_NEGATIVE, may_change=True
+    )
+    end_epoch: int = option(100000, "number of epochs", allowed=NOT_NEGATIVE, may_change=True)
     no_cpu_rewrite: bool = option(False, "on a CPU, train the original graph instead of the one with a fast PReLU")
     seed: Optional[int] = option(
         None,
         "makes a run repeatable, on a CPU bit for bit (default: random, logged)",
-        parse=not_negative(int),
+        allowed=NOT_NEGATIVE,
         may_change=True,  # compared as the seed that was really used
     )
     tensorboard: str = option("", "folder to write TensorBoard event files to", metavar="DIR", may_change=True)

@@ -11,7 +11,7 @@ from insightface_mx.cli.config import ConfigParser, Preset, config_text, read_co
 from insightface_mx.cli.device import add_device_options
 from insightface_mx.cli.fields import add_options, option, read_options
 from insightface_mx.cli.main import make_parser
-from insightface_mx.cli.types import Size, image_size, not_negative
+from insightface_mx.cli.types import NOT_NEGATIVE, POSITIVE, Size, image_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Net:
 
     network: str = option("r50", "name")
     image_size: Size = option((112, 112), "size", parse=image_size)
-    width: float = option(1.0, "multiplier")
+    width: float = option(1.0, "multiplier", allowed=POSITIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Run:
     """Options of a run."""
 
     lr_steps: str = option("", "steps")
-    keep: int = option(0, "keep", parse=not_negative(int))
+    keep: int = option(0, "keep", allowed=NOT_NEGATIVE)
     ckpt: int = option(1, "policy", choices=(0, 1, 2))
-    seed: Optional[int] = option(None, "seed", parse=not_negative(int))
+    seed: Optional[int] = option(None, "seed", allowed=NOT_NEGATIVE)
     resume: Optional[str] = option(None, "resume", parse=str, choices=("auto",), nargs="?", const="auto")
     ce_loss: bool = option(False, "flag")
     ctx: str = option("", "device", own_parser=True)

@@ -7,7 +7,7 @@ from typing import Optional
 import pytest
 
 from insightface_mx.cli.fields import add_options, group_fields, option, option_name, parse_value, read_options
-from insightface_mx.cli.types import Size, image_size
+from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, Size, image_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +15,10 @@ class Data:
     """Options of one group."""
 
     image_size: Size = option((112, 112), "size", parse=image_size, metavar="H,W")
-    rate: float = option(0.1, "rate")
+    rate: float = option(0.1, "rate", allowed=NOT_NEGATIVE)
     name: str = option("", "name", choices=("", "a", "b"))
     quick: bool = option(False, "flag")
-    seed: Optional[int] = option(None, "seed", parse=int)
+    seed: Optional[int] = option(None, "seed", allowed=AT_LEAST_ONE)
     ctx: str = option("", "device", own_parser=True)
 
 
@@ -26,7 +26,7 @@ class Data:
 class More:
     """Options of another group."""
 
-    steps: int = option(3, "steps", may_change=True)
+    steps: int = option(3, "steps", allowed=AT_LEAST_ONE, may_change=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,9 @@ def test_help_has_metavar_choices_and_group():
     [
         (["--name", "c"], "invalid choice: 'c'"),
         (["--rate", "fast"], "invalid float value: 'fast'"),
+        (["--rate", "-0.5"], "argument --rate: -0.5 is not 0 or more"),
+        (["--seed", "0"], "argument --seed: 0 is not 1 or more"),
+        (["--seed", "1.5"], "invalid int value: '1.5'"),
         (["--image-size", "112"], "is not an image size"),
         (["--quick", "yes"], "unrecognized arguments: yes"),
     ],
@@ -83,6 +86,12 @@ def test_wrong_values(argv, message, capsys):
 def test_a_field_that_the_parser_lacks_fails_when_it_is_read():
     with pytest.raises(AttributeError, match="ctx"):
         read_options(parser(with_ctx=False).parse_args([]), Data)
+
+
+def test_a_number_without_a_range_is_refused_when_it_is_declared():
+    with pytest.raises(TypeError, match="declare the range of the option 'steps'"):
+        option(3, "steps")
+    assert option(3, "steps", choices=(3, 4)).metadata["allowed"] is None
 
 
 def test_options_are_frozen():
@@ -102,6 +111,9 @@ def test_a_value_is_parsed_as_on_the_command_line():
     fields = {field.name: field for field in dataclasses.fields(Data)}
     assert parse_value(fields["image_size"], Size, "112, 96") == (112, 96)
     assert parse_value(fields["rate"], float, "1e-3") == 0.001
+    assert parse_value(fields["seed"], Optional[int], "7") == 7
+    with pytest.raises(argparse.ArgumentTypeError, match="nan is not 0 or more"):
+        parse_value(fields["rate"], float, "nan")
     with pytest.raises(argparse.ArgumentTypeError, match="'fast' is not of type float"):
         parse_value(fields["rate"], float, "fast")
     with pytest.raises(argparse.ArgumentTypeError, match="'c' is not one of , a, b"):

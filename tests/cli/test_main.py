@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 import pytest
 
@@ -17,6 +19,8 @@ def make() -> argparse.ArgumentParser:
     parser.add_argument("--rate", default=0.5, help="per second")
     parser.add_argument("--name", default="", help="of it")
     parser.add_argument("--seed", help="of numbers (default: random)")
+    parser.add_argument("--sets", nargs="+", default=[], help="of pairs")
+    parser.add_argument("--skip", type=int, default=0, help="of them")
     parser.add_argument("--fast", action="store_true", help="at once")
     return parser
 
@@ -38,9 +42,19 @@ def test_help_keeps_lines_shows_defaults_and_ends_with_the_example(capsys):
     assert "in pixels (default: 112,96)\n" in text
     assert "per second (default: 0.5)\n" in text
     assert "of it\n" in text
+    assert "of pairs\n" in text
+    assert "of them (default: 0)\n" in text
     assert "of numbers (default: random)\n" in text
     assert "at once\n" in text
     assert text.endswith("example:\n  do --size 1,2\n  do --fast\n")
+
+
+def test_a_wrong_option_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_command(lambda args: pytest.fail("must not run"), make(), ["--rates", "1", "--sizes", "2"])
+    assert stop.value.code == 2
+    name = os.path.basename(sys.argv[0])
+    assert capsys.readouterr().err == f"error: unrecognized arguments: --rates 1 --sizes 2 (see {name} --help)\n"
 
 
 @pytest.mark.parametrize("status", [None, 0])

@@ -6,7 +6,16 @@ import argparse
 
 import pytest
 
-from insightface_mx.cli.types import fraction, image_size, not_negative, positive, positive_list, size_text
+from insightface_mx.cli.types import (
+    NOT_NEGATIVE,
+    ZERO_TO_TWO,
+    fraction,
+    image_size,
+    number,
+    positive,
+    positive_list,
+    size_text,
+)
 
 
 @pytest.mark.parametrize("text", ["112,96", "112, 96", " 112 ,96 "])
@@ -37,17 +46,23 @@ def test_whole_numbers_above_0():
     "kind, text, value", [(int, "0", 0), (int, "7", 7), (float, "0.5", 0.5), (float, "1e-9", 1e-9)]
 )
 def test_numbers_of_0_or_more(kind, text, value):
-    assert not_negative(kind)(text) == value
+    assert number(kind, NOT_NEGATIVE)(text) == value
 
 
 @pytest.mark.parametrize("text", ["-0.1", "nan", "inf"])
 def test_negative_and_infinite_numbers_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is not 0 or more"):
-        not_negative(float)(text)
+        number(float, NOT_NEGATIVE)(text)
+
+
+def test_a_range_names_its_numbers():
+    assert [number(int, ZERO_TO_TWO)(text) for text in ("0", "1", "2")] == [0, 1, 2]
+    with pytest.raises(argparse.ArgumentTypeError, match="3 is not 0, 1 or 2"):
+        number(int, ZERO_TO_TWO)("3")
 
 
 def test_what_is_no_number_is_named_by_its_type():
-    parser = not_negative(int)
+    parser = number(int, NOT_NEGATIVE)
     assert parser.__name__ == "int"
     with pytest.raises(ValueError):
         parser("many")

@@ -1,5 +1,6 @@
 """The networks against graphs recorded from the 2018 code on MXNet 1.9.1 (golden/symbols, see golden/record.py)."""
 
+import dataclasses
 import json
 import math
 
@@ -7,7 +8,8 @@ import pytest
 from golden import record
 
 from insightface_mx.base.compat import mx
-from insightface_mx.symbols import NAMES, fnasnet, fresnet, get_initializer, get_symbol, symbol_utils
+from insightface_mx.options import NetworkOptions
+from insightface_mx.symbols import NAMES, fnasnet, fresnet, get_initializer, get_symbol, layers, symbol_utils
 from insightface_mx.symbols.variants import DEFAULTS
 
 CASES = sorted(record.FOLDER.glob("*.txt"))
@@ -305,3 +307,9 @@ def test_names_of_gluon_layers_do_not_depend_on_what_was_built_before():
 def test_initializer_follows_the_letter(network, rnd_type, factor_type):
     expected = ["xavier", {"rnd_type": rnd_type, "factor_type": factor_type, "magnitude": 2}]
     assert json.loads(get_initializer(network).dumps()) == expected
+
+
+def test_help_lists_all_outputs_and_activations():
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(NetworkOptions)}
+    assert helps["version_output"].partition(": ")[2].partition(";")[0].split() == list(symbol_utils.HEADS)
+    assert helps["version_act"].partition(": ")[2].split() == list(layers.ACTIVATIONS)
