@@ -30,6 +30,7 @@ python compare.py a.jpg b.jpg --model ../model/r50,1
 python compare.py a.jpg b.jpg --model ../model/r50,1 --calibration ../model/lfw-0001-embeddings.npz --far 0.001
 """
 FAR = 1e-3
+UNIT_TOLERANCE = 0.01  # of a unit embedding's length
 
 
 def run(args: argparse.Namespace) -> None:
@@ -104,17 +105,39 @@ def calibrated_threshold(path: str, far: float, length: int) -> float:
 
 def read_calibration(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Read unit embeddings (2n, d) and flags (n,). Raises UserError where the file does not hold them."""
-    import zipfile
-
-    import numpy as np
+    from insightface_mx.formats.safe_npz import BadArrays, read_npz
 
     try:
-        with np.load(path) as arrays:
-            return arrays["embeddings"], arrays["issame"].astype(bool)
+        arrays = read_npz(path)
+        problem = _calibration_problem(arrays)
     except OSError as error:
-        raise UserError(f"cannot open {path}: {error.strerror or 'no .npz file'}; see --calibration") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not what verification.py --mode 2 writes: {error}") from error
+        raise UserError(f"cannot open {path}: {error.strerror}; see --calibration") from error
+    except BadArrays as error:
+        problem = str(error)
+    if problem:
+        raise UserError(
+            f"{path} is not what verification.py --mode 2 writes, unit embeddings (2n, d) and issame (n,): {problem}"
+        )
+    return arrays["embeddings"], arrays["issame"].astype(bool)
+
+
+def _calibration_problem(arrays: dict[str, np.ndarray]) -> str:
+    """Say what is wrong with the arrays of a calibration file; '' if nothing is."""
+    import numpy as np
+
+    missing = [name for name in ("embeddings", "issame") if name not in arrays]
+    if missing:
+        return f"it has no array {missing[0]}"
+    embeddings, issame = arrays["embeddings"], arrays["issame"]
+    if embeddings.dtype.kind != "f" or issame.dtype.kind not in "biuf":
+        return f"its embeddings are {embeddings.dtype}, its issame {issame.dtype}"
+    if embeddings.ndim != 2 or issame.ndim != 1 or len(embeddings) != 2 * len(issame) or not embeddings.size:
+        return f"its embeddings are {embeddings.shape}, its issame {issame.shape}"
+    if not (np.abs(embeddings) <= 1 + UNIT_TOLERANCE).all():
+        return "its embeddings hold NaN or numbers above 1"
+    if np.linalg.norm(embeddings, axis=1).max() > 1 + UNIT_TOLERANCE:
+        return "its embeddings are longer than 1"
+    return "" if np.isin(issame, (0, 1)).all() else "its issame holds other values than 0 and 1"
 
 
 def parser() -> argparse.ArgumentParser:

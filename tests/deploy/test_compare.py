@@ -115,6 +115,49 @@ def test_calibrations_that_cannot_serve(work, tmp_path, name, far, length, messa
         compare.calibrated_threshold(f"{folder}/{name}", far, length)
 
 
+ROWS = roc.normalize(np.random.RandomState(3).normal(size=(2000, 4)))
+FLAGS = np.arange(1000) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"embeddings": ROWS}, "it has no array issame"),
+        ({"issame": FLAGS}, "it has no array embeddings"),
+        ({"embeddings": ROWS[:1], "issame": FLAGS}, r"its embeddings are (1, 4), its issame (1000,)"),
+        ({"embeddings": ROWS[:, 0], "issame": FLAGS}, r"its embeddings are (2000,), its issame (1000,)"),
+        ({"embeddings": ROWS, "issame": FLAGS[:, None]}, r"its embeddings are (2000, 4), its issame (1000, 1)"),
+        ({"embeddings": ROWS[:0], "issame": FLAGS[:0]}, r"its embeddings are (0, 4), its issame (0,)"),
+        ({"embeddings": ROWS[:, :0], "issame": FLAGS}, r"its embeddings are (2000, 0), its issame (1000,)"),
+        ({"embeddings": ROWS.astype(str), "issame": FLAGS}, "its embeddings are <U32, its issame bool"),
+        ({"embeddings": ROWS > 0, "issame": FLAGS}, "its embeddings are bool, its issame bool"),
+        ({"embeddings": ROWS, "issame": FLAGS.astype(str)}, "its embeddings are float64, its issame <U5"),
+        ({"embeddings": ROWS, "issame": FLAGS * 2}, "its issame holds other values than 0 and 1"),
+        ({"embeddings": ROWS, "issame": np.full(1000, np.nan)}, "its issame holds other values than 0 and 1"),
+        ({"embeddings": np.where(ROWS > 0.9, np.nan, ROWS), "issame": FLAGS}, "hold NaN or numbers above 1"),
+        ({"embeddings": np.where(ROWS > 0.9, np.inf, ROWS), "issame": FLAGS}, "hold NaN or numbers above 1"),
+        ({"embeddings": ROWS * 1e300, "issame": FLAGS}, "hold NaN or numbers above 1"),
+        ({"embeddings": ROWS * 0 + 0.9, "issame": FLAGS}, "its embeddings are longer than 1"),
+        ({"embeddings": np.array([print]), "issame": FLAGS}, "array 'embeddings': its header is not that of an array"),
+    ],
+)
+def test_calibrations_of_another_content(tmp_path, arrays, message):
+    path = f"{tmp_path}/a.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        compare.calibrated_threshold(path, 0.5, 4)
+    assert str(error.value).startswith(
+        f"{path} is not what verification.py --mode 2 writes, unit embeddings (2n, d) and issame (n,): "
+    )
+
+
+@pytest.mark.parametrize("flags", [FLAGS, FLAGS.astype(int), FLAGS.astype(np.float32), FLAGS.astype(np.uint8)])
+def test_flags_of_every_type_count(tmp_path, flags):
+    np.savez_compressed(tmp_path / "a.npz", embeddings=ROWS, issame=flags)
+    expected = np.sort(roc.pair_distances(ROWS)[~FLAGS])[4]
+    assert compare.calibrated_threshold(f"{tmp_path}/a.npz", 0.01, 4) == pytest.approx(expected, abs=0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [[], ["--image-size", "56,56"]])
 def test_the_image_size_is_that_of_the_manifest(work, tmp_path, capsys, size):
