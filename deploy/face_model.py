@@ -8,11 +8,12 @@ same = np.sum((one - other) ** 2) < model.threshold
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
 
 import numpy as np
 
 from insightface_mx.alignment import preprocess
+from insightface_mx.base.compat import mxnet_lock
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import USUAL_SIZE, Size
 from insightface_mx.deploy.face_options import make_face_options
@@ -44,8 +45,23 @@ class Face(NamedTuple):
     aligned: np.ndarray
 
 
+if TYPE_CHECKING:
+    loaded_once = functools.cached_property
+else:
+
+    class loaded_once(functools.cached_property):
+        """A cached property that threads wait for; without a lock, Python 3.12 computes one in each of them."""
+
+        def __get__(self, instance: object, owner: type | None = None) -> Any:
+            """Return the value, which is computed at the first call."""
+            with mxnet_lock:
+                return super().__get__(instance, owner)
+
+
 class FaceModel:
     """Detector, embedding network and gender-age network, each loaded when it is first used.
+
+    Several threads may use one object, as those of a web server do. What MXNet runs, they run one after the other.
 
     Attributes:
         options: The FaceOptions.
@@ -112,7 +128,7 @@ class FaceModel:
             return self.options.image_size
         return backends.image_size_of(model) if model else USUAL_SIZE
 
-    @functools.cached_property
+    @loaded_once
     def detector(self) -> MtcnnDetector:
         """The face detector."""
         contexts = get_contexts(self.options.device)
@@ -122,7 +138,7 @@ class FaceModel:
             folder, threshold=DETECTION[self.options.det], accurate_landmark=folder is not None, ctx=contexts[0]
         )
 
-    @functools.cached_property
+    @loaded_once
     def embedder(self) -> Embedder:
         """The embedding network."""
         chosen = self.options
@@ -130,7 +146,7 @@ class FaceModel:
             raise UserError("no network: give model as PREFIX,EPOCH or FILE.onnx")
         return Embedder(chosen.model, self.image_size, chosen.device, bool(chosen.flip), chosen.backend)
 
-    @functools.cached_property
+    @loaded_once
     def gender_age(self) -> backends.Backend:
         """The gender-age network."""
         chosen = self.options

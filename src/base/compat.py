@@ -3,6 +3,8 @@
 MXNet 1.9.1 uses numpy names that numpy 1.24 removed, and reads some settings from the environment while it loads. Both
 are corrected here, and nothing else changes for the rest of the process. MXNet takes seconds to load: it loads when
 `mx` is first imported from here, and this module alone does not load it.
+
+MXNet serves one thread at a time. What may be called by several threads binds and runs networks under `mxnet_lock`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import builtins
 import contextlib
 import functools
 import os
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Dict, Iterator
 
@@ -28,6 +31,8 @@ NDArray = Any
 Context = Any
 Module = Any
 Params = Dict[str, NDArray]  # parameter name -> value
+
+mxnet_lock = threading.RLock()  # of the process, as networks share the engine and the environment that binding reads
 
 L2_EPSILON = 1e-10  # what MXNet's operator L2Normalization adds to a squared length
 
@@ -72,7 +77,7 @@ def _load_mxnet() -> MXNet:
         # oneDNN's fused dense layer fails after a 1x1 map, and keeps its old weights after Module.set_params
         "MXNET_DISABLE_MKLDNN_FC_OPT": "1",
     }
-    with _environment(settings), warnings.catch_warnings():
+    with mxnet_lock, _environment(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about MXNet's own code: numpy functions and escape sequences
         import mxnet
     return mxnet

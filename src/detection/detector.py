@@ -12,7 +12,7 @@ from typing import Any, Iterable, Iterator, Sequence, Tuple
 
 import numpy as np
 
-from insightface_mx.base.compat import Context, mx
+from insightface_mx.base.compat import Context, mx, mxnet_lock
 from insightface_mx.base.errors import UserError
 from insightface_mx.detection import boxes as mtcnn_boxes
 from insightface_mx.detection import weights as mtcnn_weights
@@ -35,7 +35,7 @@ IndexedBoxes = Tuple[np.ndarray, np.ndarray]  # image_index and boxes
 
 
 class MtcnnDetector:
-    """Finds faces with MTCNN's networks; one object is for one thread at a time.
+    """Finds faces with MTCNN's networks; several threads may use one object, and its networks run one after the other.
 
     Args:
         model_folder: Holds the original's det1 to det3 (detN-symbol.json, detN-0001.params), and det4 for
@@ -67,7 +67,8 @@ class MtcnnDetector:
             )
         self.minsize, self.threshold, self.factor = minsize, threshold, factor
         names = "prol" if accurate_landmark else "pro"
-        self._networks = {name: _Network(name, model_folder, ctx or mx.cpu()) for name in names}
+        with mxnet_lock:
+            self._networks = {name: _Network(name, model_folder, ctx or mx.cpu()) for name in names}
 
     def detect_face(self, img: np.ndarray, det_type: int = 0) -> Faces | None:
         """Find the faces in one image, as `detect_faces` does in several."""
@@ -209,12 +210,13 @@ class _Network:
     def _forward(self, pictures: np.ndarray) -> list[np.ndarray]:
         batch = layers.scale_pixels(pictures.transpose(0, 3, 1, 2).astype(np.float32))
         count, _, height, width = batch.shape
-        if count * height * width <= MAX_STORED_PIXELS:
-            executor = self._stored(batch.shape)
-        else:
-            executor = self._reshaped(batch.shape)
-        outputs = executor.forward(is_train=False, data=mx.nd.array(batch, self._ctx))
-        return [output.asnumpy() for output in outputs]
+        with mxnet_lock:
+            if count * height * width <= MAX_STORED_PIXELS:
+                executor = self._stored(batch.shape)
+            else:
+                executor = self._reshaped(batch.shape)
+            outputs = executor.forward(is_train=False, data=mx.nd.array(batch, self._ctx))
+            return [output.asnumpy() for output in outputs]
 
     def _reshaped(self, shape: tuple[int, ...]) -> Executor:
         return self._bound.reshape(data=shape, allow_up_sizing=True)

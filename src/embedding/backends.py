@@ -5,6 +5,8 @@
 
 MXNet is the reference. The others run a checkpoint as an ONNX file. It is written and proven against MXNet on first
 use, and stored in the user's cache folder under a hash of the checkpoint.
+
+Several threads may use one back end: MXNet runs their batches one after the other, the others run them side by side.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import hashlib
 import importlib.util
 import logging
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from insightface_mx.base.compat import Context, mx
+from insightface_mx.base.compat import Context, mx, mxnet_lock
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
 from insightface_mx.conversion import export, proof
@@ -39,7 +41,7 @@ class Unfit(UserError):
 
 
 class Backend:
-    """A network that is ready to embed images.
+    """A network that is ready to embed images, for any number of threads.
 
     Attributes:
         name: A key of PACKAGES.
@@ -89,15 +91,16 @@ def load(model: str, image_size: Size | None = None, name: str = "auto", device:
         UserError: A file is missing, damaged or does not fit, or a package is not installed.
         Unfit: The back end that was chosen disagrees with the reference.
     """
-    contexts = get_contexts(device)
-    flush_in_threads(contexts)
-    *first_choices, last = _candidates(name, model, contexts[0].device_type == "gpu")
-    size = image_size or image_size_of(model)
-    for candidate in first_choices:
-        backend = _load_or_warn(candidate, model, size, contexts)
-        if backend is not None:
-            return backend
-    return _load(last, model, size, contexts)
+    with mxnet_lock:
+        contexts = get_contexts(device)
+        flush_in_threads(contexts)
+        *first_choices, last = _candidates(name, model, contexts[0].device_type == "gpu")
+        size = image_size or image_size_of(model)
+        for candidate in first_choices:
+            backend = _load_or_warn(candidate, model, size, contexts)
+            if backend is not None:
+                return backend
+        return _load(last, model, size, contexts)
 
 
 def installed(name: str) -> bool:
@@ -235,9 +238,10 @@ def _mxnet(model: str, image_size: Size, contexts: list[Context]) -> Run:
 
     def run(images: np.ndarray) -> np.ndarray:
         padding = np.repeat(images[:1], -len(images) % len(contexts), axis=0)  # each context gets as many images
-        data = mx.nd.array(np.concatenate([images, padding]) if len(padding) else images)
-        bound.forward(mx.io.DataBatch([data]), is_train=False)  # rebinds for another batch size
-        return bound.get_outputs()[0].asnumpy()[: len(images)]
+        with mxnet_lock:
+            data = mx.nd.array(np.concatenate([images, padding]) if len(padding) else images)
+            bound.forward(mx.io.DataBatch([data]), is_train=False)  # rebinds for another batch size
+            return bound.get_outputs()[0].asnumpy()[: len(images)]
 
     return run
 
@@ -255,4 +259,15 @@ def _openvino(path: str) -> Run:
         compiled = openvino.Core().compile_model(path, "CPU", precision)
     except RuntimeError as error:
         raise Unfit(f"OpenVINO cannot run {path}: {str(error).strip().splitlines()[-1]}") from error
-    return lambda images: compiled(images)[0].copy()
+    idle: list[Any] = []  # infer requests, of which each runs one batch at a time
+
+    def run(images: np.ndarray) -> np.ndarray:
+        try:
+            request = idle.pop()
+        except IndexError:  # as many as there are threads at work
+            request = compiled.create_infer_request()
+        embeddings: np.ndarray = request.infer(images, share_inputs=True)[0].copy()
+        idle.append(request)
+        return embeddings
+
+    return run

@@ -22,7 +22,7 @@ _DECODED_AT_ONCE = 1024  # images in memory
 
 
 class Embedder:
-    """A network that turns aligned faces into unit embeddings.
+    """A network that turns aligned faces into unit embeddings; several threads may use one object.
 
     Attributes:
         backend: The back end that runs the network, with its name.

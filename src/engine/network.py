@@ -8,7 +8,7 @@ from typing import Callable
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx
+from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx, mxnet_lock
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite, denormals
@@ -145,8 +145,9 @@ def embed(
     labels = [mx.nd.ones(label_shape or (batch_size, *label.shape[1:])) for label in model.label_shapes or ()]
 
     def run(batch: np.ndarray) -> np.ndarray:
-        model.forward(mx.io.DataBatch([mx.nd.from_numpy(batch), *extra], labels), is_train=False)
-        return model.get_outputs()[0].asnumpy()
+        with mxnet_lock:
+            model.forward(mx.io.DataBatch([mx.nd.from_numpy(batch), *extra], labels), is_train=False)
+            return model.get_outputs()[0].asnumpy()
 
     wait_for_moving_averages()
     return embed_in_batches(run, images, batch_size, batch_size).astype(np.float64)
