@@ -35,7 +35,7 @@ from insightface_mx.photos.lists import Photo, Skipped
 if TYPE_CHECKING:
     from insightface_mx.datasets.face_store import FaceStore
 
-EXAMPLE = "python build.py photos --output ../data --hold-out 20"
+EXAMPLE = "insightface-build-set photos --output data --hold-out 20"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from insightface_mx.datasets.checks import FoundSet, Problem
 
 EXAMPLE = """
-python check.py ../data
-python check.py ../data --repair ../data-good
+insightface-check-set data
+insightface-check-set data --repair data-good
 """
 
 

@@ -23,10 +23,10 @@ from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.lists import Skipped
 
 EXAMPLE = """
-python edit.py merge ../data ../mine --output ../both
-python edit.py filter ../data --min-images 10 --output ../large
-python edit.py clean ../data --model ../model/r50,1 --min-cosine 0.3 --output ../clean
-python edit.py exclude ../data --model ../model/r50,1 --from ../data/lfw.bin --max-cosine 0.5 --output ../disjoint
+insightface-edit-set merge data mine --output both
+insightface-edit-set filter data --min-images 10 --output large
+insightface-edit-set clean data --model model/r50,1 --min-cosine 0.3 --output clean
+insightface-edit-set exclude data --model model/r50,1 --from data/lfw.bin --max-cosine 0.5 --output disjoint
 """
 _DATA_DIR = "folder with train.rec, train.idx and property"
 

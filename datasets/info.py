@@ -15,7 +15,7 @@ from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.training_set import TrainingSet, verification_sets
 from insightface_mx.formats.verification_set import read_bin
 
-EXAMPLE = "python info.py ../data --plot images-per-identity.png"
+EXAMPLE = "insightface-set-info data --plot images-per-identity.png"
 
 
 def describe(data: TrainingSet) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Sequence
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 
-EXAMPLE = "python orl.py --output ../demo/data"
+EXAMPLE = "insightface-demo-set --output demo/data"
 
 
 def run(args: argparse.Namespace) -> None:

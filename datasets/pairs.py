@@ -25,9 +25,9 @@ from insightface_mx.photos import pair_lists
 from insightface_mx.photos.lists import Photo
 
 EXAMPLE = """
-python pairs.py --format lfw --list pairs.txt --root lfw --output ../data/lfw.bin
-python pairs.py --format cfp-fp --list cfp-dataset/Protocol --output ../data/cfp_fp.bin
-python pairs.py --format plain --list agedb_30_pair.txt --root agedb --output ../data/agedb_30.bin
+insightface-make-pairs --format lfw --list pairs.txt --root lfw --output data/lfw.bin
+insightface-make-pairs --format cfp-fp --list cfp-dataset/Protocol --output data/cfp_fp.bin
+insightface-make-pairs --format plain --list agedb_30_pair.txt --root agedb --output data/agedb_30.bin
 """
 FORMATS = ("lfw", "cfp-ff", "cfp-fp", "plain")
 

@@ -23,7 +23,7 @@ from insightface_mx.formats.training_set import TrainingSet
 from insightface_mx.photos.image_files import extension
 from insightface_mx.photos.lists import Skipped
 
-EXAMPLE = "python unpack.py ../data --output photos"
+EXAMPLE = "insightface-unpack-set data --output photos"
 
 _Place = Tuple[int, int]  # class and record id
 

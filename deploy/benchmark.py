@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from insightface_mx.cli.types import Size
 
 EXAMPLE = """
-python benchmark.py --networks y1,r50,r100
-python benchmark.py --model ../model/r50,1
+insightface-benchmark --networks y1,r50,r100
+insightface-benchmark --model model/r50,1
 """
 PLAIN = "plain"  # MXNet with the original graph
 

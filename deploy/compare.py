@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from insightface_mx.deploy.face_model import Face, FaceModel
 
 EXAMPLE = """
-python compare.py a.jpg b.jpg --model ../model/r50,1
-python compare.py a.jpg b.jpg --model ../model/r50,1 --calibration ../model/lfw-0001-embeddings.npz --far 0.001
+insightface-compare a.jpg b.jpg --model model/r50,1
+insightface-compare a.jpg b.jpg --model model/r50,1 --calibration model/lfw-0001-embeddings.npz --far 0.001
 """
 FAR = 1e-3
 UNIT_TOLERANCE = 0.01  # of a unit embedding's length

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from insightface_mx.photos.sources import Source
 
 EXAMPLE = """
-python embed.py photos --model ../model/r50,1 --output photos.npz
-python embed.py ../data/train.rec --aligned --model ../model/r50,1 --output train.parquet
-python embed.py ../data/lfw.bin --aligned --flip --model ../model/r50,1 --output lfw.csv
+insightface-embed photos --model model/r50,1 --output photos.npz
+insightface-embed data/train.rec --aligned --model model/r50,1 --output train.parquet
+insightface-embed data/lfw.bin --aligned --flip --model model/r50,1 --output lfw.csv
 """
 CHUNK = 512  # images whose results are stored together; an interruption loses less than this
 

@@ -19,9 +19,9 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 
 EXAMPLE = """
-python export_onnx.py --model ../model/r50,1 --output r50.onnx
-python export_onnx.py --model ../model/r50,1 --output r50.onnx --fold-norms --images ../demo/data/orl.bin
-python export_onnx.py --model ../model/r50,1 --torch r50.pth
+insightface-export-onnx --model model/r50,1 --output r50.onnx
+insightface-export-onnx --model model/r50,1 --output r50.onnx --fold-norms --images demo/data/orl.bin
+insightface-export-onnx --model model/r50,1 --torch r50.pth
 """
 
 

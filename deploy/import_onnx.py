@@ -19,9 +19,9 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 
 EXAMPLE = """
-python import_onnx.py r50.onnx --output ../model/r50
-python import_onnx.py fr_feature.onnx --mean 127.5 --std 128 --output ../model/y1
-python import_onnx.py --torch backbone.pth --output ../model/r50
+insightface-import-onnx r50.onnx --output model/r50
+insightface-import-onnx fr_feature.onnx --mean 127.5 --std 128 --output model/y1
+insightface-import-onnx --torch backbone.pth --output model/r50
 """
 EPOCH = 0
 

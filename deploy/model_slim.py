@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from insightface_mx.base.compat import Params
 
 EXAMPLE = (
-    "python model_slim.py --model ../model/r50,12    # writes ../model/r50s-symbol.json and ../model/r50s-0000.params"
+    "insightface-slim --model model/r50,12    # writes model/r50s-symbol.json and model/r50s-0000.params"
 )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from insightface_mx.eval.pairs import DataSet
 
 EXAMPLE = """
-python quantize.py --model ../model/r50,1 --calibration ../data/train.rec --pairs ../data/lfw.bin --output r50-int8.onnx
+insightface-quantize --model model/r50,1 --calibration data/train.rec --pairs data/lfw.bin --output r50-int8.onnx
 """
 CALIBRATION_IMAGES = 300
 MAX_LOSS = 0.3  # per cent of accuracy

@@ -23,10 +23,10 @@ from insightface_mx.formats.atomic import report_write_errors
 __all__ = ["evaluate", "load_bin", "main", "test"]  # `import verification` offers the first three to other programs
 
 EXAMPLE = """
-python verification.py --data-dir ../data --model ../model/model,1
-python verification.py --data-dir ../data --model '../model/model,1|2|5' --target lfw
-python verification.py --data-dir ../data --model ../model/model --max 0,3
-python verification.py --data-dir ../data --model r50-int8.onnx
+insightface-verify --data-dir data --model model/model,1
+insightface-verify --data-dir data --model 'model/model,1|2|5' --target lfw
+insightface-verify --data-dir data --model model/model --max 0,3
+insightface-verify --data-dir data --model r50-int8.onnx
 """
 PRINT_ACCURACIES, DRAW_WRONG_PAIRS, WRITE_EMBEDDINGS = range(3)  # --mode
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
     from insightface_mx.training.evaluate_and_save import Test
     from insightface_mx.training.memory_report import TrainingStep
 
-EXAMPLE = "python train_softmax.py --network r50 --loss-type 4 --data-dir ../data --prefix ../model/r50"
+EXAMPLE = "insightface-train --network r50 --loss-type 4 --data-dir data --prefix model/r50"
 
 
 def train(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
 
     MakeEmbed = Callable[[Module, Symbol, ImageIterator, "list[Context]"], Embed]
 
-EXAMPLE = "python train_triplet.py --pretrained ../model/r50,1 --lr 0.005 --data-dir ../data --prefix ../model/triplets"
+EXAMPLE = "insightface-train-triplet --pretrained model/r50,1 --lr 0.005 --data-dir data --prefix model/triplets"
 
 
 def train(

@@ -13,8 +13,8 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 
 EXAMPLE = """\
-python symbols/table.py                     # every network with embeddings of length 512, and y1-GDC-128
-python symbols/table.py r50 y1-GDC-128"""
+insightface-networks                     # every network with embeddings of length 512, and y1-GDC-128
+insightface-networks r50 y1-GDC-128"""
 INPUT = (1, 3, 112, 112)
 PAPERS_MOBILEFACENET = "y1-GDC-128"
 NOTES = """\
