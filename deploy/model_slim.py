@@ -14,9 +14,7 @@ from insightface_mx.formats import checkpoint
 if TYPE_CHECKING:
     from insightface_mx.base.compat import Params
 
-EXAMPLE = (
-    "insightface-slim --model model/r50,12    # writes model/r50s-symbol.json and model/r50s-0000.params"
-)
+EXAMPLE = "insightface-slim --model model/r50,12    # writes model/r50s-symbol.json and model/r50s-0000.params"
 
 
 def run(args: argparse.Namespace) -> None:

@@ -55,7 +55,7 @@ def train(
     """
     from insightface_mx import losses, recipe
     from insightface_mx.formats.training_set import read_property
-    from insightface_mx.training import build, memory_report, metrics, schedule
+    from insightface_mx.training import advice, build, memory_report, metrics, schedule
     from insightface_mx.training.batches import EpochSource
     from insightface_mx.training.loop import fit
     from insightface_mx.training.run import begin
@@ -64,12 +64,15 @@ def train(
     check_loss(loss)
     start = begin(options.run)  # before any operation of MXNet
     classes = read_property(data.data_dir).num_classes
+    advice.check_class_count(classes, emb_size)
     embedding = (network or recipe.build_network)(options.network, data.image_size)
     images = recipe.open_images(data, data.batch_per_device * len(start.contexts), start.seed, classes)
     metadata = recipe.agree_with_saved(start, "train_softmax", options, images)
     recipe.write_config(options, start.seed)
     lr = schedule.learning_rate(options.optimiser, images.batch_size)
-    schedule.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
+    advice.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
+    advice.warn_of_one_class(classes, images.records.path)
+    advice.warn_of_one_image(embedding, data.batch_per_device)
     if options.report.memory_report:
         memory_report.report(memory_step(options, embedding), data.batch_per_device, classes, start.contexts)
 

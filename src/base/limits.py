@@ -6,6 +6,9 @@ states what they protect from. A limit that depends on a file's own size is a fu
 
 from __future__ import annotations
 
+# Arrays of MXNet 1.9.1
+MAX_ARRAY = 2**31 - 1  # elements: class weights are classes x length of the embedding
+
 # Images
 MAX_PIXELS = 1 << 26  # of an image, 200 MB once decoded: a small file can claim any size
 

@@ -13,7 +13,7 @@ from insightface_mx.engine.network import bind
 from insightface_mx.engine.optimizer import SGD
 from insightface_mx.eval import pairs
 from insightface_mx.symbols import get_initializer
-from insightface_mx.training import fine_tuning, schedule
+from insightface_mx.training import advice, fine_tuning, schedule
 from insightface_mx.training.batches import BatchSource
 from insightface_mx.training.evaluate_and_save import EvaluateAndSave, Test
 from insightface_mx.training.metrics import TrainingStatistics
@@ -145,6 +145,7 @@ def build_run(
     statistics = TrainingStatistics(model, angle=has_classes)
     evaluator = EvaluateAndSave(model, saved_symbol, options, test, statistics, metadata)
     last_batch = schedule.last_batch(optimiser, options.max_steps, steps)
+    advice.say_that_nothing_ends_it(options, last_batch)
     run = Run(options, metadata, model, optimizer, source, evaluator, last_batch)
     run.start(start.saved)
     return run

@@ -29,7 +29,7 @@ def fit(run: Run, metric: MXNet, observers: Sequence[Observer] = ()) -> signal.S
     """
     model, source, evaluator = run.model, run.source, run.evaluator
     guard = NanGuard(model, run.options.on_nan)
-    with Progress(source, run.batches_left, run.options.tensorboard) as progress, Interruption() as interruption:
+    with Progress(source, run.batches_expected, run.options.tensorboard) as progress, Interruption() as interruption:
         for batch in run.batches():
             for observer in observers:
                 observer.before_batch(run.step, batch, model)

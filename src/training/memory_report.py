@@ -17,6 +17,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Context, MXNet, Symbol, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.limits import MAX_ARRAY
 from insightface_mx.base.machine import resident_bytes
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite
@@ -89,7 +90,7 @@ def report(step: TrainingStep, images: int, classes: int, contexts: Sequence[Con
     logging.info("%9.1f MiB taken by this process before, %.1f MiB available", resident_bytes() / MIB, available / MIB)
     fitting = largest_fit(lambda count: estimate.total(count, classes), available)
     logging.info("largest batch at %d classes: %d images a context", classes, fitting)
-    fitting = largest_fit(lambda count: estimate.total(images, count), available)
+    fitting = min(largest_fit(lambda count: estimate.total(images, count), available), estimate.most_classes)
     logging.info("largest class count at %d images a context: %d", images, fitting)
 
 
@@ -118,6 +119,7 @@ class MemoryEstimate:
         self._activations = self._plan(step.embedding, network_inputs, _BATCHES)
         self._outside_onednn = _fraction_outside_onednn(self._bound_graph(step.embedding, data))
         emb_size = step.embedding.infer_shape(**data)[1][0][1]
+        self.most_classes = MAX_ARRAY // emb_size  # whose weights one array holds
         head = step.training_symbol(mx.sym.Variable("embedding"), _HEAD_CLASSES)
         head_inputs = [{"embedding": (batch, emb_size), "softmax_label": (batch,)} for batch in _HEAD_BATCHES]
         self._head = self._plan(head, head_inputs, _HEAD_BATCHES)

@@ -13,6 +13,7 @@ from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, Range
 SCHEDULES = STEP, POLY, COSINE = ("step", "poly", "cosine")  # --lr-schedule
 NAN_POLICIES = STOP, SKIP, REWIND = ("stop", "skip", "rewind")  # --on-nan
 NEVER, BEST, EVERY_TEST, BEST_AS_ONE = range(4)  # --ckpt
+DEFAULT_END_EPOCH = 100000  # the original's: no end, in practice
 _MOMENTUM = Range("at least 0 and less than 1", lambda value: 0 <= value < 1)
 
 
@@ -111,7 +112,7 @@ class RunOptions:
     max_steps: int = option(
         0, "stop, with a save, after this many batches (0: no limit)", allowed=NOT_NEGATIVE, may_change=True
     )
-    end_epoch: int = option(100000, "number of epochs", allowed=NOT_NEGATIVE, may_change=True)
+    end_epoch: int = option(DEFAULT_END_EPOCH, "number of epochs", allowed=NOT_NEGATIVE, may_change=True)
     no_cpu_rewrite: bool = option(False, "on a CPU, train the original graph instead of the one with a fast PReLU")
     seed: Optional[int] = option(
         None,

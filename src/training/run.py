@@ -19,6 +19,7 @@ from insightface_mx.engine import module_state
 from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.training import state as training_state
+from insightface_mx.training.advice import unbounded
 from insightface_mx.training.batches import BatchSource, DataBatch
 from insightface_mx.training.evaluate_and_save import EvaluateAndSave
 from insightface_mx.training.options import NEVER, REWIND, RunOptions
@@ -124,6 +125,7 @@ class Run:
         self.step = 0
         self.model, self.optimizer, self.source, self.evaluator = model, optimizer, source, evaluator
         self.options, self._metadata, self._last_batch = options, metadata, last_batch
+        self._unbounded = unbounded(options, last_batch)
         self._schedule = copy.deepcopy(optimizer.lr_scheduler)  # it changes while it is used
         self._rewinds = 0
         self._saved_step: int | None = None  # batches that the newest saved state has seen
@@ -148,6 +150,11 @@ class Run:
     def batches_left(self) -> int | None:
         """Batches until the run's end; None if unknown."""
         return None if self._last_batch is None else max(0, self._last_batch - self.step)
+
+    @property
+    def batches_expected(self) -> int | None:
+        """Batches until an option ends the run; None if unknown, or if only the default of --end-epoch does."""
+        return None if self._unbounded else self.batches_left
 
     @property
     def resume_hint(self) -> str:

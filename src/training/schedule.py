@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Sequence
 
 from insightface_mx.base.compat import MXNet, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.training.advice import USUAL_BATCH
 from insightface_mx.training.options import COSINE, POLY, OptimiserOptions
 
 MARGIN_STEPS = (100000, 140000, 160000)  # the original's --lr-steps, at a batch of USUAL_BATCH images
 SOFTMAX_STEPS = (40000, 60000, 80000)  # the same for plain softmax
-USUAL_RATE, USUAL_BATCH = 0.1, 512
-_FAR = 10
 
 
 def learning_rate(options: OptimiserOptions, batch_size: int) -> float:
@@ -88,22 +86,3 @@ def last_batch(options: OptimiserOptions, max_steps: int, steps: Sequence[int]) 
     if options.lr_schedule in (POLY, COSINE):
         limits.append(steps[-1])
     return min(limits, default=None)
-
-
-def warn_of_unusual_rate(lr: float, batch_size: int, fine_tuning: bool) -> None:
-    """Log a warning if the learning rate is ten times larger or smaller than the usual 0.1 x batch / 512.
-
-    Args:
-        lr: The learning rate after the warm-up.
-        batch_size: Images a batch, over all devices.
-        fine_tuning: The run starts from a checkpoint, where small rates are usual.
-    """
-    usual = USUAL_RATE * batch_size / USUAL_BATCH
-    if lr > _FAR * usual or (lr < usual / _FAR and not fine_tuning):
-        logging.warning(
-            "--lr %g is far from the usual 0.1 x batch / 512, which is %.2g for batches of %d: if the accuracy does "
-            "not rise, try that, and --warmup",
-            lr,
-            usual,
-            batch_size,
-        )

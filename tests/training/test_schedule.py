@@ -1,6 +1,5 @@
 """The learning rate by batch number, against its formulas; what is logged of a rate or an angle that looks wrong."""
 
-import logging
 import math
 import re
 
@@ -82,23 +81,6 @@ def test_negative_numbers(text, capsys):
         parse(text)
     assert stop.value.code == 2
     assert "is not 0 or more" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "lr, batch, fine_tuning, warns",
-    [
-        (0.1, 512, False, False),
-        (0.1, 64, False, False),
-        (0.1, 50, False, True),
-        (0.009, 512, False, True),
-        (0.009, 512, True, False),
-        (1.1, 512, True, True),
-    ],
-)
-def test_an_unusual_rate_is_warned_of(lr, batch, fine_tuning, warns, caplog):
-    schedule.warn_of_unusual_rate(lr, batch, fine_tuning)
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * warns
-    assert all(f"{0.1 * batch / 512:.2g}" in record.getMessage() for record in caplog.records)
 
 
 def test_a_run_follows_its_schedule_and_reports_length_and_angle(data_dir, tmp_path, capsys):

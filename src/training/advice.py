@@ -1,0 +1,95 @@
+"""Warn of settings that would waste a day, before the first batch."""
+
+from __future__ import annotations
+
+import logging
+
+from insightface_mx.base.compat import Symbol
+from insightface_mx.base.errors import UserError
+from insightface_mx.base.limits import MAX_ARRAY
+from insightface_mx.training.options import DEFAULT_END_EPOCH, RunOptions
+
+USUAL_RATE, USUAL_BATCH = 0.1, 512
+_FAR = 10
+
+
+def warn_of_unusual_rate(lr: float, batch_size: int, fine_tuning: bool) -> None:
+    """Log a warning if the learning rate is ten times larger or smaller than the usual 0.1 x batch / 512.
+
+    Args:
+        lr: The learning rate after the warm-up.
+        batch_size: Images a batch, over all devices.
+        fine_tuning: The run starts from a checkpoint, where small rates are usual.
+    """
+    usual = USUAL_RATE * batch_size / USUAL_BATCH
+    if lr > _FAR * usual or (lr < usual / _FAR and not fine_tuning):
+        logging.warning(
+            "--lr %g is far from the usual 0.1 x batch / 512, which is %.2g for batches of %d: if the accuracy does "
+            "not rise, try that, and --warmup",
+            lr,
+            usual,
+            batch_size,
+        )
+
+
+def warn_of_one_class(classes: int, path: str) -> None:
+    """Log a warning if there is nothing to tell apart.
+
+    Args:
+        classes: Number of classes.
+        path: The training set.
+    """
+    if classes == 1:
+        logging.warning("%s holds one class: the loss is 0 from the first batch, and the network learns nothing", path)
+
+
+def warn_of_one_image(embedding: Symbol, images: int) -> None:
+    """Log a warning if the batch norms of a network see one image at a time.
+
+    Args:
+        embedding: The network's symbol.
+        images: Images a batch and device.
+    """
+    if images == 1 and embedding.list_auxiliary_states():  # the moving averages of batch norms
+        logging.warning(
+            "--per-batch-size 1: batch norm cannot work on one image a device; the embeddings will grow without bound. "
+            "Give at least 8"
+        )
+
+
+def say_that_nothing_ends_it(options: RunOptions, last_batch: int | None) -> None:
+    """Log how to bound a run whose only end is the default of --end-epoch.
+
+    Args:
+        options: The options of the run.
+        last_batch: The batch at which --max-steps or the schedule ends it, None for neither.
+    """
+    if unbounded(options, last_batch):
+        logging.info(
+            "no option ends this run before epoch %d: give --end-epoch, --max-steps or --lr-schedule cosine. Ctrl-C "
+            "saves and ends it at any time",
+            DEFAULT_END_EPOCH,
+        )
+
+
+def unbounded(options: RunOptions, last_batch: int | None) -> bool:
+    """Return whether the default of --end-epoch is a run's only end; last_batch: see `say_that_nothing_ends_it`."""
+    return last_batch is None and options.end_epoch >= DEFAULT_END_EPOCH
+
+
+def check_class_count(classes: int, emb_size: int) -> None:
+    """Check that one array of MXNet 1.9.1, which has at most 2^31 - 1 elements, holds all class weights.
+
+    Args:
+        classes: Number of classes.
+        emb_size: Length of the embedding.
+
+    Raises:
+        UserError: It does not; the message says how many classes fit.
+    """
+    if classes * emb_size > MAX_ARRAY:
+        raise UserError(
+            f"{classes} classes x {emb_size} (--emb-size) are more than one array of MXNet holds: at most "
+            f"{MAX_ARRAY // emb_size} classes. Choose a smaller --emb-size, or leave out identities with few images "
+            "(insightface-edit-set filter)"
+        )
