@@ -45,7 +45,6 @@ class FaceStore:
     def fill(self, processes: int) -> None:
         """Prepare the photos that are not stored yet, in `processes` processes."""
         with report_write_errors(self._store.folder):
-            self._store.refuse_foreign()
             if self._store.of_another_run():
                 logging.warning("%s is of other photos or options: starting again", self._store.folder)
                 self._store.remove()

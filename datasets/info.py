@@ -11,7 +11,7 @@ import numpy as np
 from insightface_mx.base.errors import require
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
-from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.atomic import atomic_path, report_write_errors
 from insightface_mx.formats.training_set import TrainingSet, verification_sets
 from insightface_mx.formats.verification_set import read_bin
 
@@ -48,8 +48,8 @@ def plot(counts: np.ndarray, path: str) -> None:
     edges = np.unique(np.geomspace(1, max(counts.max(), 1) + 1, 40).astype(int))
     axes.hist(np.maximum(counts, 1), bins=edges if len(edges) > 1 else 1)
     axes.set(xscale="log", xlabel="images of an identity", ylabel="identities")
-    with report_write_errors(path):
-        figure.savefig(path, dpi=100, format="png")
+    with report_write_errors(path), atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
 
 
 def _histogram(counts: np.ndarray) -> Iterator[str]:

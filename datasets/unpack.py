@@ -18,7 +18,7 @@ from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.datasets.skipped import report_skipped
-from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.atomic import atomic_path, report_write_errors
 from insightface_mx.formats.training_set import TrainingSet
 from insightface_mx.photos.image_files import extension
 from insightface_mx.photos.lists import Skipped
@@ -66,10 +66,9 @@ def _write(data: TrainingSet, output: str, place: _Place) -> tuple[str, str] | N
     except UserError as error:
         return f"record {record_id}", str(error)
     path = os.path.join(output, _folder(label), f"{record_id:08d}{extension(encoded)}")
-    if not os.path.exists(path):
-        with open(f"{path}.tmp", "wb") as file:
+    if not (os.path.isfile(path) and os.path.getsize(path) == len(encoded)):
+        with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as file:
             file.write(encoded)
-        os.replace(f"{path}.tmp", path)
     return None
 
 

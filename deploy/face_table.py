@@ -9,7 +9,7 @@ from typing import Callable, Dict, Iterable, NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.base.errors import UserError, require
-from insightface_mx.formats.atomic import atomic_path, report_write_errors
+from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_npz
 
 CORNERS = ("x1", "y1", "x2", "y2")
 
@@ -58,8 +58,8 @@ def write_npz(path: str, tables: Iterable[Table]) -> None:
     """Write an array for each column, as numpy.load reads them."""
     tables = list(tables)
     columns = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
-    with report_write_errors(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **columns)
+    with report_write_errors(path):
+        save_npz(path, columns)
 
 
 def write_csv(path: str, tables: Iterable[Table]) -> None:

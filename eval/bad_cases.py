@@ -9,6 +9,7 @@ import numpy as np
 
 from insightface_mx.base.compat import NDArray
 from insightface_mx.eval import roc
+from insightface_mx.formats.atomic import atomic_path
 
 _GAP, _CAPTION = 10, 20  # pixels between two pairs, and for the line under each
 _WHITE, _RED = 255, (0, 0, 153)
@@ -57,7 +58,7 @@ def write_sheet(path: str, images: NDArray, pairs: WrongPairs) -> None:
     columns = max(4, int(np.sqrt(len(cells) / 2)))  # a cell being twice as wide as high
     cells += [np.full_like(cells[0], _WHITE)] * (-len(cells) % columns)
     rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
-    with open(path, "wb") as file:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(cv2.imencode(".png", np.vstack(rows))[1].tobytes())
 
 

@@ -18,7 +18,7 @@ from insightface_mx.engine import BATCH_SIZE
 from insightface_mx.eval.pairs import DataSet, VerificationResult, judge, load_bin, result_lines, test
 from insightface_mx.eval.roc import evaluate
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.atomic import report_write_errors, save_npz
 
 __all__ = ["evaluate", "load_bin", "main", "test"]  # `import verification` offers the first three to other programs
 
@@ -117,7 +117,7 @@ def write_embeddings(name: str, stem: str, data_set: DataSet, result: Verificati
 
     path = f"{stem}-embeddings.npz"
     with report_write_errors(path):
-        np.savez(path, embeddings=result.unit_embeddings, issame=np.array(data_set[1], bool))
+        save_npz(path, {"embeddings": result.unit_embeddings, "issame": np.array(data_set[1], bool)})
     say(f"[{name}]embeddings: {path}")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import resource
 from types import ModuleType
-from typing import Any
+from typing import Any, Iterator
 
 import cv2
 import numpy as np
@@ -58,6 +60,17 @@ def error_of(
     message = error[error.index("error: ") :]
     assert len(message.strip().splitlines()) <= lines, message
     return error
+
+
+@contextlib.contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """Let no file grow over so many bytes in the block, in this process and in those that it starts: a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def orl_photo(person: int, number: int) -> np.ndarray:

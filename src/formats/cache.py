@@ -9,7 +9,7 @@ from typing import Callable, Mapping, Protocol, Sequence, TypeVar
 
 import numpy as np
 
-from insightface_mx.formats.atomic import atomic_path
+from insightface_mx.formats.atomic import save_npz
 from insightface_mx.formats.safe_pickle import DAMAGE
 
 MIN_CACHED_BYTES = 1 << 18  # smaller arrays are made as quickly as they are read
@@ -83,7 +83,6 @@ def _load(path: str, stamp: np.ndarray) -> dict[str, np.ndarray] | None:
 
 def _save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     try:
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+        save_npz(path, arrays)
     except OSError as error:
         logging.info("%s cannot be stored (%s): the next start will take as long", path, error.strerror)

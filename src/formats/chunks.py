@@ -1,18 +1,33 @@
 """Results of a long command, stored chunk by chunk, so that a stopped run continues where it was.
 
-A chunk store is a folder with a file `settings`, which names the run, and NNNNNN.npz for every finished chunk.
+A chunk store is a folder with a file `settings`, which names the run, and NNNNNN.npz for every finished chunk. Only
+these files are ever removed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import os
-import shutil
+import re
 from typing import Mapping
 
 import numpy as np
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.atomic import atomic_path, save_text
+from insightface_mx.formats.atomic import TEMPORARY, atomic_path, remove_leftovers, save_npz
+from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.formats.safe_pickle import DAMAGE
+
+_MARK = "insightface-mx chunks\n"  # what `settings` begins with: a folder without it is not ours
+_OWN = r"settings|\d{6,}\.npz"
+_REMEDY = "a run that continues makes it again"
+_CHECKSUM = "checksum"  # name of an array that every chunk has besides its own
+
+
+class DamagedChunk(UserError):
+    """A stored chunk is not what was saved: the next run makes it again."""
 
 
 class ChunkStore:
@@ -34,47 +49,89 @@ class ChunkStore:
 
     def __init__(self, folder: str, settings: str) -> None:
         self.folder = folder
-        self._settings = settings
+        self._settings = f"{_MARK}{settings}".encode()
         self._path_settings = os.path.join(folder, "settings")
 
     def of_another_run(self) -> bool:
-        """Return whether the folder holds chunks of other settings, or of unknown ones."""
-        try:
-            with open(self._path_settings, encoding="utf-8") as file:
-                return file.read() != self._settings
-        except FileNotFoundError:
-            return os.path.isdir(self.folder) and any(name.endswith(".npz") for name in os.listdir(self.folder))
+        """Return whether the folder holds chunks of other settings. UserError: see `refuse_foreign`."""
+        self.refuse_foreign()
+        return self._stored_settings() not in (None, self._settings)
 
     def refuse_foreign(self) -> None:
-        """Raise UserError if the folder holds files but no settings: `remove` would delete what is not ours."""
-        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
-        others = [name for name in names if not name.startswith("settings")]  # a settings file may be half written
-        if others and not os.path.exists(self._path_settings):
+        """Raise UserError if the folder holds files but not our mark: it is the user's own."""
+        if os.path.isdir(self.folder):
+            others = [name for name in os.listdir(self.folder) if not re.fullmatch(f"settings{TEMPORARY}", name)]
+        else:
+            others = [self.folder] if os.path.lexists(self.folder) else []
+        stored = self._stored_settings() if "settings" in others else None
+        if others and not (stored or b"").startswith(_MARK.encode()):
             raise UserError(f"{self.folder} was not made by this command: move it away, or choose another output")
 
     def begin(self) -> None:
         """Make the folder where it does not exist and store the settings in it. UserError: see `refuse_foreign`."""
         self.refuse_foreign()
         os.makedirs(self.folder, exist_ok=True)
-        save_text(self._path_settings, self._settings)
+        remove_leftovers(self.folder, _OWN)
+        with atomic_path(self._path_settings) as temporary, open(temporary, "wb") as file:
+            file.write(self._settings)
 
     def save(self, index: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a chunk, completely or not at all."""
-        with atomic_path(self._path(index)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+        save_npz(self._path(index), {**arrays, _CHECKSUM: self._checksum(index, arrays)})
 
     def load(self, index: int) -> dict[str, np.ndarray]:
-        """Read the arrays of a chunk."""
-        with np.load(self._path(index), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        """Read the arrays of a chunk.
+
+        Raises:
+            DamagedChunk: The file is not what was saved.
+        """
+        try:
+            with open_regular(self._path(index)) as file, np.load(file, allow_pickle=False) as content:
+                arrays = {name: content[name] for name in content.files}
+        except DAMAGE as error:
+            raise DamagedChunk(f"{self._path(index)} cannot be read ({error}); {_REMEDY}") from error
+        if not np.array_equal(arrays.pop(_CHECKSUM, None), self._checksum(index, arrays)):
+            raise DamagedChunk(f"{self._path(index)} is not what was saved; {_REMEDY}")
+        return arrays
 
     def missing(self, chunks: int) -> list[int]:
-        """Return the indices, of 0 to chunks - 1, that are not stored yet."""
-        return [index for index in range(chunks) if not os.path.exists(self._path(index))]
+        """Return the indices, of 0 to chunks - 1, that are not stored, or are damaged: log lines name the latter."""
+        return [index for index in range(chunks) if not self._is_stored(index)]
 
     def remove(self) -> None:
-        """Delete the folder with everything in it."""
-        shutil.rmtree(self.folder)
+        """Delete what the store has written, and the folder if nothing else is in it."""
+        remove_leftovers(self.folder, _OWN)
+        for name in sorted(filter(re.compile(_OWN).fullmatch, os.listdir(self.folder))):  # `settings`, the mark, last
+            os.remove(os.path.join(self.folder, name))
+        with contextlib.suppress(OSError):
+            os.rmdir(self.folder)
+
+    def _is_stored(self, index: int) -> bool:
+        if not os.path.lexists(self._path(index)):
+            return False
+        try:
+            self.load(index)
+        except DamagedChunk as damage:
+            logging.warning("%s", damage)
+            return False
+        return True
+
+    def _stored_settings(self) -> bytes | None:
+        """Return the content of `settings`, None if there is no such file."""
+        try:
+            with open_regular(self._path_settings) as file:
+                return file.read(len(self._settings) + 1)
+        except FileNotFoundError:
+            return None
+
+    def _checksum(self, index: int, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Hash a chunk's arrays with their names, types and shapes, its index and the settings."""
+        digest = hashlib.blake2b(self._settings, digest_size=16)
+        digest.update(str(index).encode())
+        for name, array in sorted(arrays.items()):
+            digest.update(f" {name} {array.dtype.str} {array.shape} ".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return np.frombuffer(digest.digest(), np.uint8)
 
     def _path(self, index: int) -> str:
         return os.path.join(self.folder, f"{index:06d}.npz")

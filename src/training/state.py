@@ -84,9 +84,9 @@ def save(prefix: str, metadata: Metadata, arrays: Params, previous: int | None) 
 
 def remove_leftovers(prefix: str) -> None:
     """Remove the temporary files that a killed run left under a prefix."""
-    pattern = re.compile(rf"{re.escape(os.path.basename(prefix))}-(symbol|config|\d+|state-\d+)\.(json|params)\.tmp\d+")
+    outputs = rf"{re.escape(os.path.basename(prefix))}-(symbol|config|\d+|state-\d+)\.(json|params)"
     with atomic.report_write_errors(prefix):
-        _remove(prefix, [name for name in _files(prefix) if pattern.fullmatch(name)])
+        atomic.remove_leftovers(os.path.dirname(prefix) or ".", outputs)
 
 
 def _remove_others(prefix: str, numbers: Iterable[int | None]) -> None:

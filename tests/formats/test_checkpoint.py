@@ -2,8 +2,8 @@
 
 import os
 import re
-import resource
 
+import harness
 import numpy as np
 import pytest
 
@@ -64,13 +64,9 @@ def test_a_disk_that_fills_up_during_a_save(tmp_path, missing):
     prefix = str(tmp_path / "model")
     checkpoint.save(prefix, 1, symbol, arg_params, aux_params)
     before = (tmp_path / "model-0001.params").read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - missing, hard))
-    try:
-        with pytest.raises(UserError, match=r"cannot save .*model-0001\.params: .* Is the disk full\?"):
-            checkpoint.save(prefix, 1, symbol, {**arg_params, "fc1_bias": mx.nd.ones((3,))}, aux_params)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = r"cannot save .*model-0001\.params: .* Is the disk full\?"
+    with harness.no_file_over(len(before) - missing), pytest.raises(UserError, match=message):
+        checkpoint.save(prefix, 1, symbol, {**arg_params, "fc1_bias": mx.nd.ones((3,))}, aux_params)
     assert (tmp_path / "model-0001.params").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["model-0001.params", "model-symbol.json"]
 
@@ -87,7 +83,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(os, "replace", lambda *paths: events.append("rename") or replace(*paths))
     atomic.save_text(str(tmp_path / "file"), "text")
-    assert events == [f"file.tmp{os.getpid()}", "rename", tmp_path.name]
+    assert [name.rpartition("-")[0] or name for name in events] == [f"file.tmp{os.getpid()}", "rename", tmp_path.name]
     assert (tmp_path / "file").read_text() == "text"
 
 

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import threading
@@ -309,23 +308,13 @@ def test_swapped_states_are_refused(data_dir, tmp_path, capsys):
     assert files(tmp_path) == before
 
 
-def limited(size):
-    """Let no file grow over so many bytes from here on; a function takes that back."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "m", "--max-steps", "2", "--verbose", "2")
     before = saves(tmp_path)
     largest = len(before["m-state-1.params"])
     for size in (largest // 2, largest - 3):
-        lift = limited(size)
-        try:
+        with harness.no_file_over(size):
             message = error_of(capsys, data_dir, tmp_path / "m", "--max-steps", "4", "--save-every", "1", "--resume")
-        finally:
-            lift()
         assert f"cannot save {tmp_path}/m-state-2.params: " in message
         assert saves(tmp_path) == before
 
