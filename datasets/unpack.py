@@ -18,10 +18,12 @@ from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.datasets.skipped import report_skipped
-from insightface_mx.formats.atomic import atomic_path, report_write_errors
+from insightface_mx.formats.atomic import atomic_path, remove_leftovers, report_write_errors
+from insightface_mx.formats.chunks import ChunkStore
 from insightface_mx.formats.training_set import TrainingSet
 from insightface_mx.photos.image_files import extension
 from insightface_mx.photos.lists import Skipped
+from insightface_mx.photos.sources import file_stamp
 
 EXAMPLE = "insightface-unpack-set data --output photos"
 
@@ -44,12 +46,18 @@ def unpack(folder: str, output: str) -> Skipped:
     if os.path.exists(output):
         raise UserError(f"{output} exists already: remove it, or choose another --output")
     data, partial = TrainingSet(folder), f"{output}.partial"
+    store = ChunkStore(partial, file_stamp(os.path.join(folder, "train.rec")))
     with report_write_errors(output), ThreadPoolExecutor(cpu_count()) as pool:
+        if store.of_another_run():
+            raise UserError(f"{partial} holds images of another set: remove it, or choose another --output")
+        store.begin()
         for label in range(len(data.identities)):
             os.makedirs(os.path.join(partial, _folder(label)), exist_ok=True)
+            remove_leftovers(os.path.join(partial, _folder(label)), r"\d{8,}\.\w+")
         places = [(label, record_id) for label, images in enumerate(data.identities) for record_id in images.tolist()]
         done = pool.map(lambda place: _write(data, partial, place), places)
         skipped = [problem for problem in tqdm(done, total=len(places), unit="img", disable=None) if problem]
+        store.release()
         os.rename(partial, output)
     return skipped
 

@@ -1,7 +1,7 @@
 """Results of a long command, stored chunk by chunk, so that a stopped run continues where it was.
 
-A chunk store is a folder with a file `settings`, which names the run, and NNNNNN.npz for every finished chunk. Only
-these files are ever removed.
+A chunk store is a folder with a file `settings`, the mark, which names the run, and NNNNNN.npz for every finished
+chunk. Only these files are ever removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats.atomic import TEMPORARY, atomic_path, remove_leftovers, save_npz
 from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.safe_pickle import DAMAGE
+from insightface_mx.formats.safe_npz import BadArrays, read_npz
 
 _MARK = "insightface-mx chunks\n"  # what `settings` begins with: a folder without it is not ours
 _OWN = r"settings|\d{6,}\.npz"
@@ -86,9 +86,8 @@ class ChunkStore:
             DamagedChunk: The file is not what was saved.
         """
         try:
-            with open_regular(self._path(index)) as file, np.load(file, allow_pickle=False) as content:
-                arrays = {name: content[name] for name in content.files}
-        except DAMAGE as error:
+            arrays = read_npz(self._path(index))
+        except (OSError, BadArrays) as error:
             raise DamagedChunk(f"{self._path(index)} cannot be read ({error}); {_REMEDY}") from error
         if not np.array_equal(arrays.pop(_CHECKSUM, None), self._checksum(index, arrays)):
             raise DamagedChunk(f"{self._path(index)} is not what was saved; {_REMEDY}")
@@ -97,6 +96,10 @@ class ChunkStore:
     def missing(self, chunks: int) -> list[int]:
         """Return the indices, of 0 to chunks - 1, that are not stored, or are damaged: log lines name the latter."""
         return [index for index in range(chunks) if not self._is_stored(index)]
+
+    def release(self) -> None:
+        """Delete the mark alone: the folder is the user's from now on."""
+        os.remove(self._path_settings)
 
     def remove(self) -> None:
         """Delete what the store has written, and the folder if nothing else is in it."""

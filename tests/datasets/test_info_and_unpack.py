@@ -4,10 +4,12 @@ import os
 
 import cv2
 from brightness_set import content, face
-from harness import error_of, run
+from harness import error_of, no_file_over, run
 
 from insightface_mx.datasets import info, unpack
+from insightface_mx.formats.chunks import ChunkStore
 from insightface_mx.formats.verification_set import write_bin
+from insightface_mx.photos.sources import file_stamp
 
 
 def test_info(data_dir, capsys):
@@ -27,14 +29,45 @@ def test_info(data_dir, capsys):
     assert "does not exist" in error_of(capsys, info, data_dir / "none")
 
 
+def test_a_plot_replaces_a_link_and_needs_no_half_file(data_dir, tmp_path, capsys):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "plot.png").symlink_to(tmp_path / "victim")
+    with no_file_over(1000):
+        message = error_of(capsys, info, data_dir, "--plot", tmp_path / "plot.png")
+    assert f"cannot save {tmp_path}/plot.png: File too large" in message
+    assert (tmp_path / "plot.png").is_symlink()
+    run(info, data_dir, "--plot", tmp_path / "plot.png")
+    assert cv2.imread(str(tmp_path / "plot.png")).shape[1] == 700
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert sorted(os.listdir(tmp_path)) == ["data", "plot.png", "victim"]
+
+
+def test_unpack_leaves_a_folder_of_the_user_s_alone(data_dir, tmp_path, capsys):
+    os.mkdir(tmp_path / "photos.partial")
+    (tmp_path / "photos.partial" / "holiday.jpg").write_text("precious")
+    message = error_of(capsys, unpack, data_dir, "--output", tmp_path / "photos")
+    assert f"{tmp_path}/photos.partial was not made by this command" in message
+    assert os.listdir(tmp_path / "photos.partial") == ["holiday.jpg"]
+    assert sorted(os.listdir(tmp_path)) == ["data", "photos.partial"]
+
+
+def test_unpack_does_not_mix_two_sets(data_dir, tmp_path, capsys):
+    ChunkStore(str(tmp_path / "photos.partial"), "another set").begin()
+    assert "holds images of another set" in error_of(capsys, unpack, data_dir, "--output", tmp_path / "photos")
+
+
 def test_unpack(data_dir, tmp_path, capsys):
     expected = content(data_dir)
     offset = int((data_dir / "train.idx").read_text().splitlines()[2].split("\t")[1])
     with open(data_dir / "train.rec", "r+b") as file:
         file.seek(offset)
         file.write(b"junk")
-    os.makedirs(tmp_path / "photos.partial" / "0000003")
-    (tmp_path / "photos.partial" / "0000003" / "00000012.png").write_bytes(b"from a run that was stopped")
+    partial = tmp_path / "photos.partial"
+    ChunkStore(str(partial), file_stamp(str(data_dir / "train.rec"))).begin()  # as a run that was stopped left it
+    os.makedirs(partial / "0000003")
+    stopped = bytes(len(expected[3][5]))
+    (partial / "0000003" / "00000012.png").write_bytes(stopped)
+    (partial / "0000003" / f"00000013.png.tmp9-{'0' * 16}").write_bytes(b"half")
     run(unpack, data_dir, "--output", tmp_path / "photos")
     assert "1 skipped" in capsys.readouterr().out
     found = [
@@ -44,5 +77,6 @@ def test_unpack(data_dir, tmp_path, capsys):
     ]
     assert found[:3] == [expected[0], expected[1][1:], expected[2]]
     assert found[3][:5] == expected[3][:5]
-    assert found[3][5] == b"from a run that was stopped"
+    assert found[3][5] == stopped
+    assert not (tmp_path / "photos" / "settings").exists()
     assert "exists already" in error_of(capsys, unpack, data_dir, "--output", tmp_path / "photos")

@@ -12,7 +12,7 @@ from harness import orl_photo, status_of
 from harness import run as run_command
 from pyarrow import parquet
 
-from insightface_mx.deploy import embed
+from insightface_mx.deploy import embed, face_table
 from insightface_mx.deploy.face_model import FaceModel
 from insightface_mx.deploy.face_options import EmbedOptions
 from insightface_mx.eval import verification
@@ -200,16 +200,31 @@ def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
     assert not (tmp_path / "b.npz").exists()
 
 
+def test_a_damaged_chunk_is_made_again(work, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(embed, "CHUNK", 4)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setitem(face_table.WRITERS, ".npz", lambda *_: 1 // 0)
+        run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")
+    chunks = sorted((tmp_path / "a.npz.part").glob("*.npz"))
+    assert len(chunks) == 3
+    chunks[0].write_bytes(chunks[0].read_bytes()[:-30])
+    chunks[1].write_bytes(b"")
+    reads, read = [], decode.decode_photo
+    monkeypatch.setattr(sources, "decode_photo", lambda *args: reads.append(args) or read(*args))
+    run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned")
+    assert len(reads) == 8
+    assert capsys.readouterr().err.count("a run that continues makes it again") == 2
+    np.testing.assert_allclose(np.load(tmp_path / "a.npz")["embedding"], expected_features(work), atol=1e-5)
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
 def test_a_failed_write_leaves_the_old_output(work, tmp_path, monkeypatch, capsys):
     (tmp_path / "a.npz").write_text("old")
 
-    def full(*args, **arrays):
-        if "failures" not in arrays:
-            raise OSError(28, "No space left on device")
-        save(*args, **arrays)
+    def full(path, arrays):
+        raise OSError(28, "No space left on device")
 
-    save = np.savez
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(face_table, "save_npz", full)
     assert status_of(embed, *command(work, work / "aligned", tmp_path / "a.npz", "--aligned")) == 2
     assert "a.npz: No space left on device" in capsys.readouterr().err
     assert (tmp_path / "a.npz").read_text() == "old"

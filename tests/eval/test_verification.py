@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from harness import run, status_of
+from harness import error_of, no_file_over, run, status_of
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
@@ -380,6 +380,21 @@ def test_mode_2_writes_the_embeddings_beside_the_model(folder, capsys):
         np.testing.assert_array_equal(arrays["embeddings"], roc.normalize(np.sum(expected_embeddings(2), axis=0)))
         assert arrays["issame"].tolist() == ISSAME
     path.unlink()
+
+
+@pytest.mark.parametrize("mode, name", [("1", "toy-0001-false-negatives.png"), ("2", "toy-0001-embeddings.npz")])
+def test_files_replace_links_and_are_never_cut(folder, capsys, tmp_path, mode, name):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / name).symlink_to(tmp_path / "victim")
+    argv = options(folder, "--mode", mode, "--output", str(tmp_path))
+    with no_file_over(50):
+        message = error_of(capsys, verification, *argv)
+    assert f"cannot save {tmp_path}/{name}: File too large" in message
+    assert sorted(os.listdir(tmp_path)) == sorted(["victim", name])
+    run(verification, *argv)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / name).stat().st_size > 50
 
 
 @pytest.mark.parametrize("wrong", [["--batch-size", "0"], ["--nfolds", "x"], ["--mode", "3"]])
