@@ -30,7 +30,12 @@ def require(extra: str, *packages: str) -> None:
     """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)} must be installed for this: pip install 'insightface-mx[{extra}]'")
+        raise UserError(f"{' and '.join(missing)} must be installed for this: {pip_command(extra)}")
+
+
+def pip_command(extra: str) -> str:
+    """Return the command that installs an extra of this package."""
+    return f"pip install '.[{extra}]' in the folder of the clone (with a wheel: its file name in place of the dot)"
 
 
 def shorten(text: object, longest: int = MAX_NAME) -> str:

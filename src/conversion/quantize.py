@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, pip_command
 from insightface_mx.conversion.file import INT8_PRODUCER, require_onnx
 
 OPSET = 13  # the first that has a scale for every channel
@@ -25,7 +25,7 @@ def require_nncf() -> None:
     """Raise UserError with the pip command where a package for int8 is missing."""
     require_onnx()
     if not is_installed():
-        raise UserError("int8 needs nncf: pip install 'insightface-mx[deploy]', or before Python 3.10 pip install nncf")
+        raise UserError(f"int8 needs nncf: before Python 3.10 pip install nncf, otherwise {pip_command('deploy')}")
 
 
 def quantize(source: str, target: str, images: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Callable, NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.base.compat import Params, Symbol, mx
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, pip_command
 from insightface_mx.formats import checkpoint, safe_pickle
 from insightface_mx.symbols import mtcnn
 
@@ -53,8 +53,7 @@ NETWORKS = {
     "l": Network(mtcnn.l_net, (15, 24, 24), "det4", "", ""),
 }
 _INSTALL = (
-    "pip install 'insightface-mx[detect]', and before Python 3.10 also "
-    "pip install --no-deps --ignore-requires-python mtcnn==1.0.0"
+    f"{pip_command('detect')}, and before Python 3.10 also pip install --no-deps --ignore-requires-python mtcnn==1.0.0"
 )
 
 

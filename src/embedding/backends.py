@@ -20,7 +20,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from insightface_mx.base.compat import Context, mx, mxnet_lock
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, pip_command
 from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
 from insightface_mx.conversion import export, proof
 from insightface_mx.conversion import file as onnx_file
@@ -139,7 +139,7 @@ def _candidates(name: str, model: str, on_gpu: bool) -> list[str]:
     found = [key for key in wanted if installed(key)]
     if not found:
         packages = " and ".join(PACKAGES[wanted[-1]])
-        raise UserError(f"backend {wanted[-1]} needs {packages}: pip install 'insightface-mx[deploy]'")
+        raise UserError(f"backend {wanted[-1]} needs {packages}: {pip_command('deploy')}")
     return found
 
 

@@ -74,7 +74,7 @@ def test_only_an_iresnet_becomes_a_state_dict():
 @pytest.mark.skipif(TORCH is not None, reason="PyTorch is installed")
 def test_without_pytorch_the_command_says_what_to_install(tmp_path, capsys):
     error = error_of(capsys, import_onnx, "--torch", "backbone.pth", "--output", tmp_path / "r18")
-    assert "pip install 'insightface-mx[torch]'" in error
+    assert "pip install '.[torch]'" in error
 
 
 @pytest.mark.skipif(TORCH is None, reason="needs PyTorch, an extra")

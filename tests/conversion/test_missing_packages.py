@@ -1,13 +1,17 @@
 """Without the packages of the extras: --help works, and use is one line with the pip command."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+from insightface_mx.base.errors import pip_command
+
 COMMANDS = ["export_onnx", "import_onnx", "quantize"]
-ONNX = "onnx and onnxruntime must be installed for this: pip install 'insightface-mx[onnx]'"
-NNCF = "int8 needs nncf: pip install 'insightface-mx[deploy]', or before Python 3.10 pip install nncf"
+ONNX = f"onnx and onnxruntime must be installed for this: {pip_command('onnx')}"
+NNCF = f"int8 needs nncf: before Python 3.10 pip install nncf, otherwise {pip_command('deploy')}"
 
 
 QUANTIZE = ["--model", "none,1", "--output", "a.onnx", "--calibration", "none", "--pairs", "none.bin"]
@@ -49,8 +53,8 @@ def test_help_needs_no_extra(command):
             QUANTIZE,
             NNCF,
         ),
-        (["torch"], "import_onnx", ["--torch", "a.pth", "--output", "a"], "pip install 'insightface-mx[torch]'"),
-        (["torch"], "export_onnx", ["--model", "none,1", "--torch", "a"], "pip install 'insightface-mx[torch]'"),
+        (["torch"], "import_onnx", ["--torch", "a.pth", "--output", "a"], pip_command("torch")),
+        (["torch"], "export_onnx", ["--model", "none,1", "--torch", "a"], pip_command("torch")),
     ],
 )
 def test_use_is_one_line_and_status_2(packages, command, argv, message):
@@ -75,5 +79,14 @@ for use in (lambda: file.load("a.onnx"), lambda: file.session("a.onnx", "a.onnx"
 """
     done = without(["onnx", "onnxruntime", "nncf", "torch"], code)
     assert (done.returncode, done.stderr) == (0, "")
-    extras = [line[len("'insightface-mx[") : -len("]'")] for line in done.stdout.splitlines()]
+    extras = [line[len("'.[") :].partition("]'")[0] for line in done.stdout.splitlines()]
     assert extras == ["onnx", "onnx", "torch", "onnx"]
+
+
+def test_the_documentation_shows_commands_that_work_from_a_clone():
+    text = (pathlib.Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    extras = re.findall(r"pip install (?:-\S+ \S+ )*(?:-e )?'\.\[([\w,]+)\]'", text)
+    declared = {"cpu", "cu112", "detect", "demo", "onnx", "deploy", "torch", "fast", "plot"}
+    assert len(extras) >= 5
+    assert {name for group in extras for name in group.split(",")} <= declared
+    assert "pip install 'insightface-mx" not in text

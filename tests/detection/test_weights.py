@@ -147,5 +147,5 @@ def test_what_is_missing(tmp_path, monkeypatch, checkpoints):
     with pytest.raises(UserError, match=r"det1-0001\.params is not MTCNN's det1: conv1_weight is \(28, 3, 3, 3\)"):
         MtcnnDetector(str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"mtcnn and lz4: pip install 'insightface-mx\[detect\]'"):
+    with pytest.raises(UserError, match=r"mtcnn and lz4: pip install '\.\[detect\]'"):
         MtcnnDetector()
