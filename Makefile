@@ -1,6 +1,7 @@
 # make train   a network trained on real faces and verified on people it never saw
 # make test    the tests, in the same environment
 # make test-quick   those that take less than a second or two each and install nothing
+# make test-hostile   every hostile and broken file against its reader: a quarter of an hour; make test takes a part
 # make lint    ruff, mypy and import-linter (Python 3.11 or newer)
 # All need Python 3.8 to 3.12 and pip, nothing else; choose the interpreter with PYTHON=python3.12.
 
@@ -15,7 +16,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: train test test-quick lint clean
+.PHONY: train test test-quick test-hostile lint clean
 
 train: $(INSTALLED)
 	$(BIN)/python datasets/demo.py --folder demo --network $(NETWORK) --loss-type $(LOSS_TYPE) --epochs $(EPOCHS) --seed $(SEED) $(ARGS)
@@ -25,6 +26,9 @@ test: $(INSTALLED)
 
 test-quick: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto -m 'not slow and not network' $(ARGS)
+
+test-hostile: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n auto -m hostile $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
