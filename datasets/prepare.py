@@ -58,14 +58,11 @@ class Preparer:
 
     def _read(self, photo: Photo) -> bytes:
         try:
-            encoded = self._reader.read(photo)
+            return self._reader.read(photo)
         except FileNotFoundError as error:
             raise UserError("there is no such file") from error
         except OSError as error:
             raise UserError(f"it cannot be read: {error.strerror}") from error
-        if not encoded:
-            raise UserError("it is empty")
-        return encoded
 
     def _known_face(self, photo: Photo, encoded: bytes, image: np.ndarray) -> bytes:
         """Return the encoded face of a photo that is aligned or whose face's place is given."""

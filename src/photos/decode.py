@@ -1,33 +1,31 @@
-"""From the bytes of an image file to pixels, under one of two policies.
+"""From the bytes of an image file to pixels: turned upright, and never larger than MAX_PIXELS.
 
-Records of data sets (`decode_record`, `decode_face`): as fast as possible, RGB, None for what is no image.
-Photos of users (`decode_photo`): every format, turned upright, BGR, a limit on the size, an error with a reason.
+Records of data sets (`read_record`, `decode_record`, `decode_face`): as fast as possible, RGB.
+Photos of users (`decode_photo`): the same pixels in BGR.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import io
 from typing import Callable
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.base.limits import MAX_PIXELS
+from insightface_mx.base.limits import MANY_PIXELS, MAX_PIXELS, MAX_SCANS
 from insightface_mx.cli.types import Size
+from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.safe_pickle import DAMAGE
+from insightface_mx.photos.image_files import KNOWN, Header, is_usual_jpeg, read_header
 
 if importlib.util.find_spec("simplejpeg"):
     import simplejpeg
 else:
     simplejpeg = None
 
-_JPEG = b"\xff\xd8"
-_START = 64  # bytes in which a camera's EXIF data begin, if there are any
-_ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> how to turn the stored image
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -37,7 +35,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation 
     7: lambda image: np.rot90(image, 2).transpose(1, 0, 2),
     8: lambda image: np.rot90(image),
 }
-_PNG_EXIF = (b"eXIf", b"Raw profile type exif")
+_BY_PILLOW = ("GIF", "TIFF")  # formats that OpenCV's versions read differently or not at all
 
 
 def decode_face(encoded: bytes, image_size: Size, memory: np.ndarray | None = None) -> np.ndarray | None:
@@ -56,31 +54,41 @@ def decode_face(encoded: bytes, image_size: Size, memory: np.ndarray | None = No
 
 
 def decode_record(encoded: bytes, memory: np.ndarray | None = None) -> np.ndarray | None:
-    """Decode a record: JPEG, PNG or another of OpenCV's formats.
+    """Decode a record as `read_record` does; None where it is no complete image of MAX_PIXELS or fewer."""
+    try:
+        return read_record(encoded, "it", memory)
+    except UserError:
+        return None
+
+
+def read_record(encoded: bytes, name: str, memory: np.ndarray | None = None) -> np.ndarray:
+    """Decode a record: the image of `decode_photo` in RGB.
 
     JPEGs take a twentieth less time with the package simplejpeg, where it is installed, and give the same pixels.
 
     Args:
         encoded: Bytes of an image file.
+        name: What an error calls it.
         memory: uint8 array that may be overwritten, and the image a view of it: new memory costs time.
 
     Returns:
-        RGB, (h, w, 3) uint8; None where it is no complete image.
+        RGB, (h, w, 3) uint8.
+
+    Raises:
+        UserError: As `decode_photo`.
     """
-    if simplejpeg and encoded[:2] == _JPEG and b"Exif" not in encoded[:_START]:
+    if simplejpeg and is_usual_jpeg(encoded):
         try:
             return simplejpeg.decode_jpeg(encoded, buffer=memory)
-        except ValueError:  # OpenCV decides: damaged files, four inks, images larger than the memory
+        except ValueError:  # OpenCV decides: damaged files, images larger than the memory
             pass
-    image = _decode_bgr(encoded, cv2.IMREAD_COLOR)
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(decode_photo(encoded, name), cv2.COLOR_BGR2RGB)
 
 
 def decode_photo(content: bytes, name: str) -> np.ndarray:
-    """Decode a photo: any format that OpenCV or Pillow reads, turned upright as its EXIF orientation says.
+    """Decode a photo of a format in `image_files`, turned upright as its EXIF orientation says.
 
     16 bits a channel become 8, grey and palettes become colour, alpha is dropped, of several frames the first is taken.
-    What OpenCV can decode has the same pixels as in `decode_record`.
 
     Args:
         content: Bytes of an image file.
@@ -90,23 +98,18 @@ def decode_photo(content: bytes, name: str) -> np.ndarray:
         BGR, (height, width, 3) uint8, contiguous.
 
     Raises:
-        UserError: It is no image, is cut short, damaged, or has more than MAX_PIXELS pixels.
+        UserError: It is empty, no image, cut short, damaged, or has more than MAX_PIXELS pixels.
     """
+    if not content:
+        raise UserError(f"{name} is empty: get it again")
     try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{name} has {image.width}x{image.height} pixels, more than {MAX_PIXELS >> 20} million: "
-                    "make it smaller"
-                )
-            return np.ascontiguousarray(_decode_upright(content, image))
-    except UnidentifiedImageError as error:
-        pixels = _decode_bgr(content, cv2.IMREAD_COLOR)  # of a format that OpenCV alone knows
-        if pixels is None:
-            raise UserError(f"{name} is not an image that Pillow or OpenCV knows: convert it to JPEG or PNG") from error
-        return pixels
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{name} is too large: {error}") from error
+        header = read_header(content)
+        if header is None:
+            raise UserError(f"{name} is not an image that can be read ({KNOWN}): convert it to JPEG or PNG")
+        _check_size(header.width, header.height, name)
+        if header.width * header.height > MANY_PIXELS and content.count(b"\xff\xda") > MAX_SCANS:
+            raise ValueError("each scan of a JPEG goes over all pixels")
+        return np.ascontiguousarray(_decode_upright(content, header, name))
     except DAMAGE as error:
         raise UserError(f"{name} is a damaged image or one cut short: get it again") from error
 
@@ -114,7 +117,7 @@ def decode_photo(content: bytes, name: str) -> np.ndarray:
 def read_photo(path: str) -> np.ndarray:
     """Read an image file, as `decode_photo` does. Raises UserError, also where the file cannot be opened."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read()
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
@@ -128,7 +131,14 @@ def fit(image: np.ndarray, image_size: Size) -> np.ndarray:
         return image
     scale = max(height / image.shape[0], width / image.shape[1])
     scaled = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
+    if scaled[0] * scaled[1] > MAX_PIXELS:  # a thin strip, of which the result shows a small part
+        part = np.ceil(2 * np.array(image_size) / scale).astype(int)
+        return fit(_centre(image, *np.minimum(part, image.shape[:2])), image_size)
     image = cv2.resize(image, scaled, interpolation=cv2.INTER_CUBIC)  # as mx.image.resize_short has it
+    return _centre(image, height, width)
+
+
+def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
@@ -162,42 +172,29 @@ def to_bgr(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.repeat(planes, 3, axis=2) if planes.shape[2] == 1 else planes[:, :, :3])
 
 
-def _decode_bgr(encoded: bytes, flags: int) -> np.ndarray | None:
-    """Decode with OpenCV; None where it cannot."""
-    if not encoded:
-        return None
-    try:
-        return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:  # sides that no image has
-        return None
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{name} has {width}x{height} pixels, more than {MAX_PIXELS >> 20} million: make it smaller")
 
 
-def _decode_upright(content: bytes, image: Image.Image) -> np.ndarray:
-    """Decode with OpenCV as records are; what it cannot decode, with Pillow. image: the same file, opened by Pillow."""
-    pixels = _decode_bgr(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is not None:
-        orientation = _orientation(content, image)
-        return _UPRIGHT[orientation](pixels) if orientation in _UPRIGHT else pixels
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        return to_bgr(np.clip(np.asarray(upright), 0, 65535).astype(np.uint16))
-    return np.asarray(upright.convert("RGB"))[:, :, ::-1]
+def _decode_upright(content: bytes, header: Header, name: str) -> np.ndarray:
+    """Decode with OpenCV; what it cannot decode, with Pillow. Raises one of DAMAGE where both cannot."""
+    pixels = None
+    if header.kind not in _BY_PILLOW:
+        try:
+            encoded = np.frombuffer(content, np.uint8)
+            pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:  # sides that no image has
+            pass
+    if pixels is None:
+        pixels = _decode_with_pillow(content, header, name)
+    return _UPRIGHT[header.orientation](pixels) if header.orientation in _UPRIGHT else pixels
 
 
-def _orientation(content: bytes, image: Image.Image) -> int:
-    """Return an image's EXIF orientation; 1, upright, where there is none, it is damaged, or OpenCV has turned it."""
-    if image.format == "TIFF":
-        return 1
-    if image.format == "PNG" and not any(mark in content for mark in _PNG_EXIF):
-        return 1  # Pillow would decode the whole image to find out
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except DAMAGE:
-        return 1
-
-
-@functools.lru_cache(maxsize=None)
-def _formats() -> tuple[str, ...]:
-    """Return Pillow's formats without EPS, which it would give to a program outside, Ghostscript."""
-    Image.init()
-    return tuple(sorted(set(Image.ID) - {"EPS"}))
+def _decode_with_pillow(content: bytes, header: Header, name: str) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=[header.kind]) as file:
+        _check_size(file.width, file.height, name)  # of a GIF, the first frame may be larger than the header says
+        image = ImageOps.exif_transpose(file) if header.kind == "TIFF" else file
+        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+            return to_bgr(np.clip(np.asarray(image), 0, 65535).astype(np.uint16))
+        return np.asarray(image.convert("RGB"))[:, :, ::-1]

@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from insightface_mx.base.errors import UserError
 from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.types import Size
 from insightface_mx.formats.verification_set import read_bin
-from insightface_mx.photos.decode import decode_face
+from insightface_mx.photos.decode import fit, read_record
 
 
 def read_pairs(path: str, image_size: Size) -> tuple[np.ndarray, list[bool]]:
@@ -31,10 +30,8 @@ def read_pairs(path: str, image_size: Size) -> tuple[np.ndarray, list[bool]]:
     decoded = np.empty((len(encoded), 3, *image_size), np.uint8)
 
     def fill(index: int) -> None:
-        image = decode_face(encoded[index], image_size)
-        if image is None:
-            raise UserError(f"{path}: image {index} (of pair {index // 2}) cannot be decoded; build the set again")
-        decoded[index] = image.transpose(2, 0, 1)
+        image = read_record(encoded[index], f"{path}: image {index} (of pair {index // 2})")
+        decoded[index] = fit(image, image_size).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(fill, range(len(encoded))))

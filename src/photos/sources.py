@@ -8,7 +8,6 @@ Lists have the grammar of `photos.lists`.
 from __future__ import annotations
 
 import abc
-import errno
 import hashlib
 import os
 from typing import Iterable, Iterator
@@ -19,6 +18,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
 from insightface_mx.formats import cache
 from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.training_set import image_records
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_photo, fit, network_input
@@ -244,9 +244,7 @@ def photos_stamp(photos: Iterable[Photo]) -> str:
 
 
 def _read_file(path: str) -> bytes:
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise FileNotFoundError(errno.ENOENT, "No such file", path)  # opening a pipe would wait for ever
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return file.read()
 
 

@@ -180,11 +180,14 @@ def test_every_malformed_photo_is_listed_with_its_reason(folder, tmp_path, capsy
     whole = picture(0)
     ann = folder / "ann"
     malformed = {
-        "empty.jpg": (b"", "it is empty"),
+        "empty.jpg": (b"", "it is empty: get it again"),
         "text.jpg": (b"no image at all", "it is not an image"),
         "cut.png": (whole[: len(whole) // 2], "it is a damaged image or one cut short"),
         "cut.jpg": (picture(1, extension=".jpg")[:3000], "it is a damaged image or one cut short"),
-        "huge.png": (whole[:16] + b"\x7f\xff\xff\xff" * 2 + whole[24:], "it is not an image"),
+        "huge.png": (
+            whole[:16] + b"\x7f\xff\xff\xff" * 2 + whole[24:],
+            "it has 2147483647x2147483647 pixels, more than",
+        ),
         "notes.txt": (b"", "does not end in"),
         "tab\tname.png": (whole, "tab or a line break"),
     }
@@ -199,7 +202,8 @@ def test_every_malformed_photo_is_listed_with_its_reason(folder, tmp_path, capsy
     assert len(found) == len(malformed) + 3
     for name, (_, reason) in malformed.items():
         assert reason in found[name] or "damaged" in found[name], name
-    assert found["pipe.png"] == found["link.png"] == "there is no such file"
+    assert found["pipe.png"] == "it cannot be read: it is a pipe, not a file"
+    assert found["link.png"] == "there is no such file"
     assert found["loose.png"] == "it is in no identity's folder"
     assert "10 skipped" in capsys.readouterr().out
     assert [len(images) for images in content(tmp_path / "set")] == list(PEOPLE.values())
