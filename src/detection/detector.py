@@ -17,6 +17,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.detection import boxes as mtcnn_boxes
 from insightface_mx.detection import weights as mtcnn_weights
 from insightface_mx.engine import cpu_rewrite, prelu_library
+from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.photos.decode import to_bgr
 from insightface_mx.symbols import layers
 
@@ -185,7 +186,9 @@ class _Network:
         args["data"] = mx.nd.zeros(shape, ctx)
         # 'compiled' if possible, because oneDNN prepares 'layers' again for every new shape
         kind = "compiled" if ctx.device_type == "cpu" and not prelu_library.load_error() else None
-        self._bound = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}, kind).bind(ctx, args, grad_req="null")
+        symbol = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}, kind)
+        with quiet_bind():
+            self._bound = symbol.bind(ctx, args, grad_req="null")
         self._stored = functools.lru_cache(MAX_STORED_EXECUTORS)(self._reshaped)
 
     def outputs(self, pictures: Iterable[np.ndarray], at_once: int = CROPS_AT_ONCE) -> Iterator[tuple[np.ndarray, ...]]:

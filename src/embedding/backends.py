@@ -207,7 +207,7 @@ def _exported(model: str, image_size: Size) -> tuple[str, np.ndarray]:
     expected = path.with_suffix(".npy")
     if not expected.exists():
         network, images = export.load_network(model, image_size), proof.make_images(image_size)
-        logging.warning("writing %s as an ONNX file, once: %s", model, path)
+        logging.info("writing %s as an ONNX file, once: %s", model, path)
         try:
             export.export(network, str(path), images)
         except UserError as error:

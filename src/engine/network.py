@@ -13,6 +13,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite, denormals
 from insightface_mx.engine.module_state import wait_for_moving_averages
+from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.formats import checkpoint
 
 OUTPUT = "fc1_output"  # the embedding, in every network
@@ -45,7 +46,8 @@ class InferenceModule:
         """
         symbol, arg_params = cpu_rewrite.rewrite_for_inference(self.symbol, arg_params, self._contexts, self._shapes)
         self._module = mx.mod.Module(symbol, label_names=None, context=self._contexts)
-        self._module.bind(list(self._shapes.items()), for_training=False)
+        with quiet_bind():
+            self._module.bind(list(self._shapes.items()), for_training=False)
         self._module.set_params(arg_params, aux_params, allow_extra=True)
 
     def forward(self, batch: mx.io.DataBatch, is_train: bool = False) -> None:
