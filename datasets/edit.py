@@ -14,10 +14,12 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.device import add_device_options
+from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import positive, size_text
 from insightface_mx.datasets.skipped import report_skipped
+from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 from insightface_mx.formats.training_set import LazyImages, TrainingSet, refuse_existing, write_training_set
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.lists import Skipped
@@ -122,7 +124,8 @@ def _write(output: str, images: Sequence[LazyImages], data: TrainingSet) -> None
 def _embed_with(args: argparse.Namespace, data: TrainingSet) -> Embed:
     from insightface_mx.embedding.embedder import Embedder
 
-    return Embedder(args.model, data.image_size, args.ctx, backend="mxnet").encoded
+    network_input = read_options(args, NetworkInput)
+    return Embedder(args.model, data.image_size, args.ctx, backend="mxnet", network_input=network_input).encoded
 
 
 def run_merge(args: argparse.Namespace) -> None:
@@ -179,6 +182,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, metavar="PREFIX,EPOCH", help="checkpoint of a network that tells identities apart"
     )
     add_device_options(parser)
+    add_options(parser, INPUT_GROUP, NetworkInput)
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import fraction
 from insightface_mx.deploy.face_options import THRESHOLD, FaceOptions, make_face_options
+from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__, EXAMPLE)
     result.add_argument("photos", nargs=2, metavar="PHOTO", help="an image file")
     add_options(result, "faces", FaceOptions)
+    add_options(result, INPUT_GROUP, NetworkInput)
     add_device_options(result, gpu=0)
     group = result.add_argument_group("verdict")
     threshold = group.add_mutually_exclusive_group()

@@ -19,6 +19,7 @@ from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import note
 from insightface_mx.deploy.face_options import EmbedOptions, FaceOptions, make_face_options
+from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 from insightface_mx.photos.lists import SOURCES
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ def settings_text(model: FaceModel, options: EmbedOptions, source: Source) -> st
         "flip": faces.flip,
         "aligned": options.aligned,
         "all_faces": options.all_faces,
+        **faces.network_input.given(),
     }
     return json.dumps({**chosen, "source": source.stamp(), "network": file_stamp(path)}, indent=1)
 
@@ -214,6 +216,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--root", help="folder that a list's paths start from (default: the list's own)")
     result.add_argument("--output", required=True, metavar="FILE", help="what to write: .npz, .csv or .parquet")
     add_options(result, "faces", FaceOptions, EmbedOptions)
+    add_options(result, INPUT_GROUP, NetworkInput)
     result.add_argument("--flip", action="store_true", help="embed image plus mirror image, as verification.py does")
     add_device_options(result, gpu=0)
     return result

@@ -15,8 +15,10 @@ from typing import Sequence
 
 from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli import types
+from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
+from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 
 EXAMPLE = """
 insightface-export-onnx --model model/r50,1 --output r50.onnx
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
-    network = export.load_network(args.model, args.image_size, args.head)
+    network = export.load_network(args.model, args.image_size, args.head, read_options(args, NetworkInput))
     images = make_images(network.image_size, args.images)
     if args.output:
         difference = export.export(network, args.output, images, args.fold_norms)
@@ -64,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add("--head", action="store_true", help="with class cosines: a second output for classes (not for ArcFaceONNX)")
     add("--images", metavar="FOLDER|FILE.bin", help="up to 30 real faces to compare on, besides the synthetic images")
     add("--torch", metavar="FILE.pth", help="also write arcface_torch's state dict (needs PyTorch)")
+    add_options(result, INPUT_GROUP, NetworkInput)
     return result
 
 

@@ -123,10 +123,12 @@ class FaceModel:
     @functools.cached_property
     def image_size(self) -> Size:
         """Height and width of an aligned face: as given, otherwise that of the network."""
-        model = self.options.model or self.options.ga_model
-        if self.options.image_size:
-            return self.options.image_size
-        return backends.image_size_of(model) if model else USUAL_SIZE
+        chosen = self.options
+        if chosen.image_size:
+            return chosen.image_size
+        if chosen.model:
+            return backends.image_size_of(chosen.model, chosen.network_input)
+        return backends.image_size_of(chosen.ga_model) if chosen.ga_model else USUAL_SIZE
 
     @loaded_once
     def detector(self) -> MtcnnDetector:
@@ -144,7 +146,14 @@ class FaceModel:
         chosen = self.options
         if not chosen.model:
             raise UserError("no network: give model as PREFIX,EPOCH or FILE.onnx")
-        return Embedder(chosen.model, self.image_size, chosen.device, bool(chosen.flip), chosen.backend)
+        return Embedder(
+            chosen.model,
+            self.image_size,
+            chosen.device,
+            bool(chosen.flip),
+            chosen.backend,
+            network_input=chosen.network_input,
+        )
 
     @loaded_once
     def gender_age(self) -> backends.Backend:

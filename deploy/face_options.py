@@ -10,6 +10,7 @@ from insightface_mx.cli.types import AT_LEAST_ONE, Size
 from insightface_mx.cli.types import image_size as parse_size
 from insightface_mx.embedding.choices import CHOICES
 from insightface_mx.engine import BATCH_SIZE
+from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 
 THRESHOLD = 1.24  # squared distance of unit embeddings; below it two faces show one identity
 
@@ -44,6 +45,7 @@ class FaceOptions:
     flip: bool = option(False, "embed the image plus its mirror image, as verification.py does", own_parser=True)
     threshold: float = option(THRESHOLD, "squared distance, 0 to 4, below which two faces match", own_parser=True)
     gpu: int = option(0, "index of a GPU; -1, or no such GPU: the CPU", own_parser=True)
+    network_input: NetworkInput = option(USUAL_INPUT, "how the network takes images", own_parser=True)
     ctx: str = option("", "device, in place of gpu, as devices.get_contexts takes it", own_parser=True)
 
     def __post_init__(self) -> None:
@@ -69,7 +71,7 @@ class EmbedOptions:
 
 
 def make_face_options(given: Optional[object] = None, **named: Any) -> FaceOptions:
-    """Collect the options of FaceModel.
+    """Collect the options of FaceModel; those of its field network_input go by their own names.
 
     Args:
         given: An object whose attributes are options, such as argparse gives; its other attributes are ignored.
@@ -79,12 +81,14 @@ def make_face_options(given: Optional[object] = None, **named: Any) -> FaceOptio
         TypeError: There is no option of a name.
         UserError: A value does not fit.
     """
-    names = [field.name for field in dataclasses.fields(FaceOptions)]
+    names = [field.name for cls in (FaceOptions, NetworkInput) for field in dataclasses.fields(cls)]
     unknown = sorted(set(named) - set(names))
     if unknown:
         raise TypeError(f"FaceModel has no option {unknown[0]}; there are {', '.join(names)}")
     values = {name: getattr(given, name) for name in names if hasattr(given, name)}
     values.update(named)
+    of_input = {field.name: values.pop(field.name, None) for field in dataclasses.fields(NetworkInput)}
+    values["network_input"] = NetworkInput(**of_input).or_else(values.get("network_input", USUAL_INPUT))
     size = values.get("image_size")
     if isinstance(size, str):
         try:

@@ -1,4 +1,4 @@
-"""Make a checkpoint that only embeds: drop everything behind the embedding fc1, and the class weights."""
+"""Make a checkpoint that only embeds: drop everything behind the embedding, and the class weights."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 from typing import TYPE_CHECKING, Sequence
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
-from insightface_mx.formats import checkpoint
+from insightface_mx.engine.network_input import INPUT_GROUP, USUAL_INPUT, NetworkInput
+from insightface_mx.formats import checkpoint, manifest
 
 if TYPE_CHECKING:
     from insightface_mx.base.compat import Params
@@ -20,27 +22,33 @@ EXAMPLE = "insightface-slim --model model/r50,12    # writes model/r50s-symbol.j
 def run(args: argparse.Namespace) -> None:
     """Slim the checkpoint and print its size before and after."""
     prefix, epoch = checkpoint.parse(args.model)
-    slimmed = checkpoint.params_path(slim(prefix, epoch), 0)
+    slimmed = checkpoint.params_path(slim(prefix, epoch, read_options(args, NetworkInput)), 0)
     before = os.path.getsize(checkpoint.params_path(prefix, epoch))
     say(f"{slimmed}: {os.path.getsize(slimmed) / 1e6:.1f} MB, before {before / 1e6:.1f} MB")
 
 
-def slim(prefix: str, epoch: int) -> str:
-    """Write PREFIXs-symbol.json and PREFIXs-0000.params, and return the new prefix.
+def slim(prefix: str, epoch: int, network_input: NetworkInput = USUAL_INPUT) -> str:
+    """Write PREFIXs-symbol.json, PREFIXs-0000.params and their manifest PREFIXs-0000.json; return the new prefix.
+
+    The manifest holds the image size, where it is known, and how the network takes images, where it is not from here.
 
     Raises:
         UserError: The checkpoint is missing or damaged, has no embedding, or lacks some of its parameters.
     """
-    from insightface_mx.engine.network import embedding_of
+    from insightface_mx.engine import face_network
+    from insightface_mx.formats.atomic import report_write_errors
 
-    symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    embedding = embedding_of(symbol, prefix)
-    arguments = [name for name in embedding.list_arguments() if name != "data"]
+    part = face_network.cut(prefix, epoch, given=network_input)
+    arguments = [name for name in part.graph.list_arguments() if name != face_network.DATA]
     path = checkpoint.params_path(prefix, epoch)
-    kept_arguments = _select(path, arguments, arg_params)
-    kept_states = _select(path, embedding.list_auxiliary_states(), aux_params)
-    checkpoint.save(f"{prefix}s", 0, embedding, kept_arguments, kept_states)
-    return f"{prefix}s"
+    kept_arguments = _select(path, arguments, part.arg_params)
+    kept_states = _select(path, part.graph.list_auxiliary_states(), part.aux_params)
+    output = f"{prefix}s"
+    checkpoint.save(output, 0, part.graph, kept_arguments, kept_states)
+    with report_write_errors(output):
+        files = [checkpoint.symbol_path(output), checkpoint.params_path(output, 0)]
+        manifest.write(checkpoint.manifest_path(output, 0), files, face_network.input_metadata(part))
+    return output
 
 
 def _select(path: str, names: Sequence[str], params: Params) -> Params:
@@ -55,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     result = make_parser(__doc__, EXAMPLE)
     result.add_argument("--model", required=True, metavar="PREFIX,EPOCH", help="the checkpoint, e.g. ../model/r50,12")
+    add_options(result, INPUT_GROUP, NetworkInput)
     return result
 
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Sequence
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli import types
+from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
+from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 
 if TYPE_CHECKING:
     from insightface_mx.embedding.backends import Backend
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.photos.sources import aligned_images
 
     output = args.output
-    network = export.load_network(args.model, args.image_size)
+    network = export.load_network(args.model, args.image_size, network_input=read_options(args, NetworkInput))
     size = network.image_size
     pairs = load_bin(args.pairs, size)
     images = aligned_images(args.calibration, size, CALIBRATION_IMAGES)
@@ -92,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="H,W",
         help="the network's input in pixels (default: from the checkpoint, otherwise 112,112)",
     )
+    add_options(result, INPUT_GROUP, NetworkInput)
     return result
 
 

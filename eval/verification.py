@@ -11,10 +11,12 @@ from insightface_mx.base.compat import Context
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli import types
 from insightface_mx.cli.device import add_device_options
+from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import note, say
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import BATCH_SIZE
+from insightface_mx.engine.network_input import INPUT_GROUP, USUAL_INPUT, NetworkInput
 from insightface_mx.eval.pairs import DataSet, VerificationResult, judge, load_bin, result_lines, test
 from insightface_mx.eval.roc import evaluate
 from insightface_mx.formats import checkpoint
@@ -53,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
 
     sets = find_sets(args.data_dir, args.target)
     candidates = find_candidates(args.model, args.max)
-    image_size = args.image_size or image_size_of(candidates[0].model)
+    network_input = read_options(args, NetworkInput)
+    image_size = args.image_size or image_size_of(candidates[0].model, network_input)
     folder = args.output or os.path.dirname(candidates[0].path) or "."
     with report_write_errors(folder):
         os.makedirs(folder, exist_ok=True)
@@ -64,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
         accuracies = []
         for candidate in candidates:
             note(f"{candidate.path} on {path}")
-            result = test_candidate(candidate, data_set, image_size, contexts, args.batch_size, args.nfolds)
+            result = test_candidate(
+                candidate, data_set, image_size, contexts, args.batch_size, args.nfolds, network_input
+            )
             accuracies.append(result.acc2)
             stem = os.path.join(folder, f"{name}-{candidate.tag}")
             if args.mode == PRINT_ACCURACIES:
@@ -78,7 +83,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def test_candidate(
-    candidate: Candidate, data_set: DataSet, image_size: Size, contexts: list[Context], batch_size: int, nfolds: int
+    candidate: Candidate,
+    data_set: DataSet,
+    image_size: Size,
+    contexts: list[Context],
+    batch_size: int,
+    nfolds: int,
+    network_input: NetworkInput = USUAL_INPUT,
 ) -> VerificationResult:
     """Load a network and test it: a checkpoint in MXNet, an ONNX file in the fastest back end that runs it right."""
     from insightface_mx.embedding import backends
@@ -86,8 +97,9 @@ def test_candidate(
 
     if not candidate.model.endswith(".onnx"):
         prefix, epoch = checkpoint.parse(candidate.model)
-        return test(data_set, load_model(prefix, epoch, contexts, batch_size, image_size), batch_size, nfolds)
-    backend = backends.load(candidate.model, image_size)
+        model = load_model(prefix, epoch, contexts, batch_size, image_size, network_input)
+        return test(data_set, model, batch_size, nfolds)
+    backend = backends.load(candidate.model, image_size, network_input=network_input)
     views, issame = data_set
     return judge([backend.embed(view.asnumpy(), batch_size).astype(float) for view in views], issame, nfolds)
 
@@ -204,6 +216,7 @@ def parser() -> argparse.ArgumentParser:
         "embeddings (2n x d, unit length, image plus mirror image) and issame (n) (default: %(default)s)",
     )
     add("--output", default="", metavar="DIR", help="folder for the files of modes 1 and 2 (default: the model's)")
+    add_options(result, INPUT_GROUP, NetworkInput)
     return result
 
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from insightface_mx.base.compat import L2_EPSILON, Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.types import USUAL_SIZE, Size
+from insightface_mx.cli.types import Size
 from insightface_mx.conversion import file
 from insightface_mx.conversion.fold_norms import fold_norms as folded
 from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.operators import from_symbol
 from insightface_mx.conversion.proof import Difference, check_equal, onnx_runner
-from insightface_mx.engine import denormals
-from insightface_mx.engine.network import check_fit, embedding_of
+from insightface_mx.engine import denormals, face_network
+from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
@@ -23,20 +23,34 @@ CLASS_WEIGHTS = "fc7_weight"
 
 
 class Network(NamedTuple):
-    """An embedding symbol, its parameters (name -> float32 array, auxiliary states included) and its images' size."""
+    """A network to export.
+
+    Attributes:
+        symbol: From `data`, RGB images of 0..255, to the embedding.
+        params: Name -> float32 array, auxiliary states included.
+        image_size: Height and width.
+        built_in: What the symbol does to the images before the checkpoint's own graph.
+    """
 
     symbol: Symbol
     params: Constants
     image_size: Size
+    built_in: NetworkInput = USUAL_INPUT
 
 
-def load_network(model: str, image_size: Size | None = None, with_cosines: bool = False) -> Network:
+def load_network(
+    model: str,
+    image_size: Size | None = None,
+    with_cosines: bool = False,
+    network_input: NetworkInput = USUAL_INPUT,
+) -> Network:
     """Read a checkpoint without its denormal numbers.
 
     Args:
         model: 'PREFIX,EPOCH'.
-        image_size: Height and width of the images; None: from the checkpoint's manifest, otherwise 112, 112.
+        image_size: Height and width of the images; None: see `face_network.load`.
         with_cosines: Add a second output, `cosine`: the cosines between embedding and class weights.
+        network_input: How the checkpoint's graph takes images; the network that is returned takes RGB of 0..255.
 
     Raises:
         UserError: A file that is missing, damaged, of no face recognition network or does not fit the images, or one
@@ -44,14 +58,11 @@ def load_network(model: str, image_size: Size | None = None, with_cosines: bool 
     """
     prefix, epoch = checkpoint.parse(model)
     path = checkpoint.params_path(prefix, epoch)
-    symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    embedding = embedding_of(symbol, prefix)
-    arrays = {**arg_params, **aux_params}
-    size = image_size or checkpoint.saved_image_size(prefix, epoch) or USUAL_SIZE
-    check_fit(embedding, arrays, size, path)
+    loaded = face_network.load(prefix, epoch, image_size, network_input)
+    arrays = {**loaded.arg_params, **loaded.aux_params}
     denormals.flush(arrays)
     params = {name: array.asnumpy().astype(np.float32) for name, array in arrays.items()}
-    network = Network(embedding, params, size)
+    network = Network(loaded.symbol, params, loaded.image_size, loaded.built_in)
     if not with_cosines:
         return network
     if CLASS_WEIGHTS not in params:
@@ -88,5 +99,5 @@ def export(network: Network, output: str, images: np.ndarray, fold_norms: bool =
         graph = folded(graph)
     _, shapes, _ = network.symbol.infer_shape(data=data_shape)
     with report_write_errors(output), atomic_path(output) as temporary:
-        file.save(graph, temporary, network.image_size, [shape[1:] for shape in shapes])
+        file.save(graph, temporary, network.image_size, [shape[1:] for shape in shapes], network.built_in.given())
         return check_equal(output, onnx_runner(temporary), network.symbol, network.params, images)

@@ -7,6 +7,7 @@ onnxruntime are an extra: they are imported where they are used.
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -32,7 +33,13 @@ def require_onnx() -> None:
     require("onnx", "onnx", "onnxruntime")
 
 
-def save(graph: Graph, path: str, image_size: Size, output_shapes: Sequence[tuple[int, ...]]) -> None:
+def save(
+    graph: Graph,
+    path: str,
+    image_size: Size,
+    output_shapes: Sequence[tuple[int, ...]],
+    built_in: Mapping[str, Any] | None = None,
+) -> None:
     """Write a graph of opset 11.
 
     Args:
@@ -40,6 +47,7 @@ def save(graph: Graph, path: str, image_size: Size, output_shapes: Sequence[tupl
         path: The file.
         image_size: Height and width; images are 3 x height x width, in batches of any size.
         output_shapes: The shape of each output without the batch dimension.
+        built_in: What the graph does to images before the network, in JSON's types; the file's metadata says it.
 
     Raises:
         UserError: onnx or onnxruntime is not installed.
@@ -58,6 +66,8 @@ def save(graph: Graph, path: str, image_size: Size, output_shapes: Sequence[tupl
     proto = helper.make_graph(nodes, "insightface_mx", [data], outputs, constants)
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(proto, opset_imports=opset, ir_version=IR_VERSION, producer_name=PRODUCER)
+    if built_in:
+        helper.set_model_props(model, {"built_in": json.dumps(built_in)})
     onnx.checker.check_model(model)
     onnx.save(model, path)
 

@@ -21,14 +21,15 @@ import numpy as np
 
 from insightface_mx.base.compat import Context, mx, mxnet_lock
 from insightface_mx.base.errors import UserError, pip_command
-from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
+from insightface_mx.cli.types import Size, size_text
 from insightface_mx.conversion import export, proof
 from insightface_mx.conversion import file as onnx_file
 from insightface_mx.embedding.choices import CHOICES, PACKAGES
-from insightface_mx.engine import BATCH_SIZE
+from insightface_mx.engine import BATCH_SIZE, face_network
 from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.network import embed_in_batches, load_model
+from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 from insightface_mx.formats import atomic, cache, checkpoint
 
 INT8_COSINE = 0.98  # between two runtimes' int8 embeddings of an image: they round at different places
@@ -77,7 +78,13 @@ class Backend:
         return embed_in_batches(self.run, images, batch_size)
 
 
-def load(model: str, image_size: Size | None = None, name: str = "auto", device: str = "cpu") -> Backend:
+def load(
+    model: str,
+    image_size: Size | None = None,
+    name: str = "auto",
+    device: str = "cpu",
+    network_input: NetworkInput = USUAL_INPUT,
+) -> Backend:
     """Load a network into a back end.
 
     Args:
@@ -86,21 +93,26 @@ def load(model: str, image_size: Size | None = None, name: str = "auto", device:
         name: One of CHOICES. 'auto' is MXNet on a GPU, and on a CPU the fastest back end that is installed and agrees
             with the reference; a warning says why one was skipped.
         device: Of MXNet, as `devices.get_contexts` takes it.
+        network_input: How a checkpoint's graph takes images; the back end takes RGB of 0..255.
 
     Raises:
         UserError: A file is missing, damaged or does not fit, or a package is not installed.
         Unfit: The back end that was chosen disagrees with the reference.
     """
+    if model.endswith(".onnx") and network_input != USUAL_INPUT:
+        raise UserError(
+            f"{model} has its own scaling and output: embedding-node, pixel-mean and pixel-scale are for checkpoints"
+        )
     with mxnet_lock:
         contexts = get_contexts(device)
         flush_in_threads(contexts)
         *first_choices, last = _candidates(name, model, contexts[0].device_type == "gpu")
-        size = image_size or image_size_of(model)
+        size = image_size or image_size_of(model, network_input)
         for candidate in first_choices:
-            backend = _load_or_warn(candidate, model, size, contexts)
+            backend = _load_or_warn(candidate, model, size, contexts, network_input)
             if backend is not None:
                 return backend
-        return _load(last, model, size, contexts)
+        return _load(last, model, size, contexts, network_input)
 
 
 def installed(name: str) -> bool:
@@ -108,12 +120,13 @@ def installed(name: str) -> bool:
     return all(importlib.util.find_spec(package) for package in PACKAGES[name])
 
 
-def image_size_of(model: str) -> Size:
-    """Return the height and width that a model says: an ONNX file, a checkpoint's manifest; otherwise USUAL_SIZE."""
+def image_size_of(model: str, network_input: NetworkInput = USUAL_INPUT) -> Size:
+    """Return the height and width that a model says: an ONNX file, or a checkpoint as `face_network.load` reads it."""
     if model.endswith(".onnx"):
         return _open(model).image_size
     prefix, epoch = checkpoint.parse(model)
-    return checkpoint.saved_image_size(prefix, epoch) or USUAL_SIZE
+    saved = checkpoint.saved_image_size(prefix, epoch)
+    return saved or face_network.load(prefix, epoch, given=network_input).image_size
 
 
 def onnx_backend(name: str, path: str, image_size: Size) -> Backend:
@@ -143,19 +156,21 @@ def _candidates(name: str, model: str, on_gpu: bool) -> list[str]:
     return found
 
 
-def _load(name: str, model: str, image_size: Size, contexts: list[Context]) -> Backend:
+def _load(name: str, model: str, image_size: Size, contexts: list[Context], network_input: NetworkInput) -> Backend:
     if name == "mxnet":
-        return Backend(name, _mxnet(model, image_size, contexts), image_size)
+        return Backend(name, _mxnet(model, image_size, contexts, network_input), image_size)
     if model.endswith(".onnx"):
         return _of_file(name, model, image_size)
-    path, expected = _exported(model, image_size)
+    path, expected = _exported(model, image_size, network_input)
     return _proven(onnx_backend(name, path, image_size), expected, is_int8=False)
 
 
-def _load_or_warn(name: str, model: str, image_size: Size, contexts: list[Context]) -> Backend | None:
+def _load_or_warn(
+    name: str, model: str, image_size: Size, contexts: list[Context], network_input: NetworkInput
+) -> Backend | None:
     """Load a back end; None, after a warning, where it is unfit."""
     try:
-        return _load(name, model, image_size, contexts)
+        return _load(name, model, image_size, contexts, network_input)
     except Unfit as reason:
         logging.warning("skipped a faster back end: %s", reason)
         return None
@@ -201,12 +216,13 @@ def _proven(backend: Backend, expected: np.ndarray, is_int8: bool) -> Backend:
     return backend
 
 
-def _exported(model: str, image_size: Size) -> tuple[str, np.ndarray]:
+def _exported(model: str, image_size: Size, network_input: NetworkInput) -> tuple[str, np.ndarray]:
     """Return a checkpoint as a proven ONNX file, and MXNet's embeddings of the images that prove it."""
-    path = _cache_path(model, image_size)
+    path = _cache_path(model, image_size, network_input)
     expected = path.with_suffix(".npy")
     if not expected.exists():
-        network, images = export.load_network(model, image_size), proof.make_images(image_size)
+        network = export.load_network(model, image_size, network_input=network_input)
+        images = proof.make_images(image_size)
         logging.info("writing %s as an ONNX file, once: %s", model, path)
         try:
             export.export(network, str(path), images)
@@ -218,10 +234,12 @@ def _exported(model: str, image_size: Size) -> tuple[str, np.ndarray]:
     return str(path), np.load(str(expected))
 
 
-def _cache_path(model: str, image_size: Size) -> Path:
-    """Return where the ONNX file of a checkpoint is stored: the name is a hash of the content and the image size."""
+def _cache_path(model: str, image_size: Size, network_input: NetworkInput) -> Path:
+    """Return where the ONNX file of a checkpoint is stored: the name is a hash of the content and the input."""
     prefix, epoch = checkpoint.parse(model)
-    content = hashlib.blake2b(repr(tuple(image_size)).encode(), digest_size=12)
+    metadata = checkpoint.saved_metadata(prefix, epoch)
+    input_text = repr(sorted(network_input.or_else(face_network.saved_input(metadata)).given().items()))
+    content = hashlib.blake2b(f"{tuple(image_size)!r}{input_text}".encode(), digest_size=12)
     try:
         for part in (checkpoint.symbol_path(prefix), checkpoint.params_path(prefix, epoch)):
             cache.hash_file(content, part)
@@ -232,9 +250,9 @@ def _cache_path(model: str, image_size: Size) -> Path:
         raise Unfit(f"{error}: set XDG_CACHE_HOME to a folder for the ONNX file") from error
 
 
-def _mxnet(model: str, image_size: Size, contexts: list[Context]) -> Run:
+def _mxnet(model: str, image_size: Size, contexts: list[Context], network_input: NetworkInput) -> Run:
     prefix, epoch = checkpoint.parse(model)
-    bound = load_model(prefix, epoch, contexts, len(contexts), image_size)
+    bound = load_model(prefix, epoch, contexts, len(contexts), image_size, network_input)
 
     def run(images: np.ndarray) -> np.ndarray:
         padding = np.repeat(images[:1], -len(images) % len(contexts), axis=0)  # each context gets as many images

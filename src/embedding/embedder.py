@@ -16,6 +16,7 @@ from insightface_mx.cli.types import Size
 from insightface_mx.embedding import backends
 from insightface_mx.embedding.vectors import mirror, normalize, unit_with_mirror
 from insightface_mx.engine import BATCH_SIZE
+from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 from insightface_mx.photos.decode import decode_face, fit, network_input, read_photo
 
 _DECODED_AT_ONCE = 1024  # images in memory
@@ -38,6 +39,7 @@ class Embedder:
         flip: bool = True,
         backend: str = "auto",
         batch_size: int = BATCH_SIZE,
+        network_input: NetworkInput = USUAL_INPUT,
     ) -> None:
         """Load the network.
 
@@ -50,11 +52,12 @@ class Embedder:
             flip: Add the embedding of the mirror image, as the test on verification sets does.
             backend: 'mxnet', 'onnxruntime', 'openvino', or 'auto': the fastest one that agrees with MXNet.
             batch_size: Images in one pass.
+            network_input: How a checkpoint that is not from here takes images, and its embedding's node.
 
         Raises:
             UserError: A file is missing, damaged or does not fit, or a package is not installed.
         """
-        self.backend = backends.load(model, image_size, backend, device)
+        self.backend = backends.load(model, image_size, backend, device, network_input)
         self.image_size = self.backend.image_size
         self.length = self.backend.length
         self._flip, self._batch_size = flip, batch_size

@@ -9,14 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx, mxnet_lock
-from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
-from insightface_mx.engine import cpu_rewrite, denormals
+from insightface_mx.engine import cpu_rewrite, denormals, face_network
 from insightface_mx.engine.module_state import wait_for_moving_averages
+from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 from insightface_mx.engine.quiet_bind import quiet_bind
-from insightface_mx.formats import checkpoint
-
-OUTPUT = "fc1_output"  # the embedding, in every network
 
 
 class InferenceModule:
@@ -59,7 +56,14 @@ class InferenceModule:
         return self._module.get_outputs()
 
 
-def load_model(prefix: str, epoch: int, contexts: list[Context], batch_size: int, image_size: Size) -> InferenceModule:
+def load_model(
+    prefix: str,
+    epoch: int,
+    contexts: list[Context],
+    batch_size: int,
+    image_size: Size,
+    network_input: NetworkInput = USUAL_INPUT,
+) -> InferenceModule:
     """Load a checkpoint, with or without a training head, as a network whose only output is the embedding.
 
     Args:
@@ -68,54 +72,16 @@ def load_model(prefix: str, epoch: int, contexts: list[Context], batch_size: int
         contexts: Where the network runs.
         batch_size: Images in one pass, over all contexts.
         image_size: (height, width) of the images.
+        network_input: How the checkpoint's graph takes images; the network that is returned takes RGB of 0..255.
 
     Raises:
         UserError: A file is missing, holds no embedding, or does not fit the images; the message names it.
     """
-    symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
-    embedding = embedding_of(symbol, prefix)
-    params = {**arg_params, **aux_params}
-    check_fit(embedding, params, image_size, checkpoint.params_path(prefix, epoch))
-    model = bind(embedding, contexts, batch_size, image_size)
-    denormals.flush(params)
-    model.set_params(arg_params, aux_params)
+    network = face_network.load(prefix, epoch, image_size, network_input)
+    model = bind(network.symbol, contexts, batch_size, image_size)
+    denormals.flush({**network.arg_params, **network.aux_params})
+    model.set_params(network.arg_params, network.aux_params)
     return model
-
-
-def embedding_of(symbol: Symbol, prefix: str) -> Symbol:
-    """Return the part of a checkpoint's symbol up to the embedding.
-
-    Raises:
-        UserError: There is none; the message names the file under `prefix`.
-    """
-    internals = symbol.get_internals()
-    if OUTPUT not in internals.list_outputs():
-        raise UserError(f"{checkpoint.symbol_path(prefix)} has no node {OUTPUT}: it is not a face recognition network")
-    return internals[OUTPUT]
-
-
-def check_fit(embedding: Symbol, params: Params, image_size: Size, path: str) -> None:
-    """Check that a network takes images of a size, and that its parameters are complete and have the right shapes.
-
-    Args:
-        embedding: The network's symbol.
-        params: Parameters and moving averages.
-        image_size: (height, width).
-        path: The file of the parameters, for the message.
-
-    Raises:
-        UserError: They do not fit.
-    """
-    misfit = f"{path} does not fit its symbol and --image-size {','.join(map(str, image_size))}"
-    try:
-        arguments, _, auxiliary = embedding.infer_shape(data=(1, 3, *image_size))
-    except mx.base.MXNetError as error:
-        raise UserError(f"{misfit}: the symbol takes no such images") from error
-    names = embedding.list_arguments() + embedding.list_auxiliary_states()
-    for name, shape in zip(names, arguments + auxiliary):
-        found = params[name].shape if name in params else "missing"
-        if name != "data" and found != shape:
-            raise UserError(f"{misfit}: {name} is {found}, not {shape}")
 
 
 def bind(embedding: Symbol, contexts: list[Context], batch_size: int, image_size: Size) -> InferenceModule:

@@ -85,14 +85,24 @@ def saved_image_size(prefix: str, epoch: int) -> Size | None:
     Returns:
         Height and width; None if there is no manifest, it does not hold a size, or it is damaged (with a warning).
     """
+    return image_size_in(saved_metadata(prefix, epoch))
+
+
+def saved_metadata(prefix: str, epoch: int) -> dict[str, Any]:
+    """Return what a checkpoint's manifest says; nothing if there is none, or it is damaged (with a warning)."""
     path = manifest_path(prefix, epoch)
     if not os.path.isfile(path):
-        return None
+        return {}
     try:
-        options = manifest.read(path, check_files=False).get("options")
+        return manifest.read(path, check_files=False)
     except manifest.Damaged as error:
         logging.warning("the image size is not taken from a damaged manifest: %s", error)
-        return None
+        return {}
+
+
+def image_size_in(metadata: Mapping[str, Any]) -> Size | None:
+    """Return the image size in a manifest; None if it holds none."""
+    options = metadata.get("options")
     text = options.get("image_size") if isinstance(options, dict) else None
     try:
         return image_size(text) if isinstance(text, str) else None

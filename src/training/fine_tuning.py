@@ -8,7 +8,8 @@ from typing import Callable, Collection, Dict, Tuple
 
 from insightface_mx.base.compat import Params, Symbol
 from insightface_mx.base.errors import UserError
-from insightface_mx.engine.network import OUTPUT
+from insightface_mx.engine.half_precision import to_float32
+from insightface_mx.engine.network_input import EMBEDDING
 from insightface_mx.engine.symbol_graph import SymbolGraph, pair_variables
 from insightface_mx.formats import checkpoint
 
@@ -44,6 +45,8 @@ def load_pretrained(
     """
     prefix, epoch = checkpoint.parse(text)
     saved, arg_params, aux_params = checkpoint.load(prefix, epoch)
+    path = checkpoint.params_path(prefix, epoch)
+    saved, (arg_params, aux_params) = to_float32(path, saved, arg_params, aux_params)
     expected, expected_aux = _shapes(symbol, data_shape, inputs)
     names = _new_names(saved, symbol, (arg_params, aux_params), (expected, expected_aux))
     if names:
@@ -108,9 +111,10 @@ def _new_names(
     Returns:
         Name in the checkpoint -> name in the symbol; empty if some parameters would still be missing.
     """
-    if any(OUTPUT not in graph.get_internals().list_outputs() for graph in (saved, symbol)):
+    output = f"{EMBEDDING}_output"
+    if any(output not in graph.get_internals().list_outputs() for graph in (saved, symbol)):
         return {}
-    places = pair_variables(saved.get_internals()[OUTPUT], symbol.get_internals()[OUTPUT])
+    places = pair_variables(saved.get_internals()[output], symbol.get_internals()[output])
     names = {old: new for old, new in places.items() if old != new and new not in ("data", *params[0], *params[1])}
     complete = not any(
         _differences(_renamed(arrays, names), expected, lambda name: not _is_class_weight(name))

@@ -1,0 +1,285 @@
+"""Load a checkpoint as a network from RGB images of 0..255 to embeddings, whatever images its own graph takes.
+
+Where the graph takes grey or scaled images, the first operators of the network here make them from RGB, so nothing
+behind this module needs to know.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Iterable, Mapping, NamedTuple
+
+from insightface_mx.base.compat import Params, Symbol, mx
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
+from insightface_mx.engine.half_precision import to_float32
+from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput, Numbers
+from insightface_mx.engine.symbol_graph import Node, Shape, SymbolGraph, infer_shapes
+from insightface_mx.formats import checkpoint
+
+DATA = "data"
+MANIFEST_KEY = "network_input"
+RGB, GREY = 3, 1  # channels
+# of faces in published networks, the usual ones first
+SIZES: tuple[Size, ...] = (
+    USUAL_SIZE,
+    *((112, 96), (96, 96), (96, 112), (100, 100), (128, 128), (160, 160), (224, 224), (144, 144), (64, 64), (32, 32)),
+)
+GREY_WEIGHTS = (9798, 19235, 3735)  # of R, G and B in OpenCV's grey, in units of 1/32768
+GREY_UNIT = 1 / 32768
+EMBEDDING_OPERATORS = ("BatchNorm", "Flatten", "FullyConnected", "L2Normalization")  # that networks often end in
+NODES_SHOWN = 4
+
+
+class FaceNetwork(NamedTuple):
+    """A network in float32.
+
+    Attributes:
+        symbol: From `data`, RGB images (n, 3, height, width) of 0..255, to the embedding.
+        arg_params: Parameters; those behind the embedding may be among them.
+        aux_params: Moving averages.
+        image_size: Height and width of its images.
+        built_in: What the symbol does to the images before the checkpoint's own graph, and the embedding's node.
+    """
+
+    symbol: Symbol
+    arg_params: Params
+    aux_params: Params
+    image_size: Size
+    built_in: NetworkInput
+
+
+class EmbeddingPart(NamedTuple):
+    """A checkpoint in float32, cut behind its embedding.
+
+    Attributes:
+        graph: From its input, which is called `data`, to the embedding.
+        arg_params: Parameters; those behind the embedding may be among them.
+        aux_params: Moving averages.
+        image_size: Height and width as the user or the manifest says; None: unknown.
+        input: How the graph takes images.
+    """
+
+    graph: Symbol
+    arg_params: Params
+    aux_params: Params
+    image_size: Size | None
+    input: NetworkInput
+
+    def shapes(self) -> dict[str, Shape]:
+        """Return the shapes of parameters and moving averages."""
+        return _shapes(self.arg_params, self.aux_params)
+
+
+def load(prefix: str, epoch: int, image_size: Size | None = None, given: NetworkInput = USUAL_INPUT) -> FaceNetwork:
+    """Load a checkpoint, with or without a training head.
+
+    Args:
+        prefix: Path of the checkpoint without '-NNNN.params'.
+        epoch: Number NNNN of the checkpoint.
+        image_size: Height and width; None: as the manifest says, otherwise the usual size that the parameters fit.
+        given: What the user says of the network; the rest is from the manifest.
+
+    Raises:
+        UserError: A file is missing, holds no embedding, or does not fit the images; the message names it.
+    """
+    part = cut(prefix, epoch, image_size, given)
+    shapes = part.shapes()
+    size = part.image_size or _find_size(part.graph, shapes) or USUAL_SIZE
+    misfit = _misfit(part.graph, shapes, (1, RGB, *size))
+    channels = GREY if misfit and not _misfit(part.graph, shapes, (1, GREY, *size)) else RGB
+    if misfit and channels == RGB:
+        path = checkpoint.params_path(prefix, epoch)
+        raise UserError(f"{path} does not fit its symbol and --image-size {size_text(size)}: {misfit}")
+    symbol = _from_rgb(part.graph, channels, part.input)
+    return FaceNetwork(symbol, part.arg_params, part.aux_params, size, part.input)
+
+
+def cut(prefix: str, epoch: int, image_size: Size | None = None, given: NetworkInput = USUAL_INPUT) -> EmbeddingPart:
+    """Read a checkpoint, and cut its graph behind the embedding.
+
+    Args:
+        prefix: Path of the checkpoint without '-NNNN.params'.
+        epoch: Number NNNN of the checkpoint.
+        image_size: Height and width; None: as the manifest says.
+        given: What the user says of the network; the rest is from the manifest.
+
+    Raises:
+        UserError: A file is missing or damaged, or holds no embedding.
+    """
+    metadata = checkpoint.saved_metadata(prefix, epoch)
+    given = given.or_else(saved_input(metadata))
+    size = image_size or checkpoint.image_size_in(metadata)
+    symbol, arg_params, aux_params = checkpoint.load(prefix, epoch)
+    shapes = _shapes(arg_params, aux_params)
+    embedding = embedding_of(symbol, prefix, given.node, shapes, size)
+    path = checkpoint.params_path(prefix, epoch)
+    graph, (arg_params, aux_params) = to_float32(path, embedding, arg_params, aux_params)
+    return EmbeddingPart(_with_input_named_data(graph, shapes), arg_params, aux_params, size, given)
+
+
+def _shapes(*params: Params) -> dict[str, Shape]:
+    return {name: array.shape for arrays in params for name, array in arrays.items()}
+
+
+def saved_input(metadata: Mapping[str, Any]) -> NetworkInput:
+    """Return what a checkpoint's manifest says of its input."""
+    saved = metadata.get(MANIFEST_KEY)
+    values = saved if isinstance(saved, dict) else {}
+    return NetworkInput(**{name: values.get(name) for name in ("embedding_node", "pixel_mean", "pixel_scale")})
+
+
+def input_metadata(part: EmbeddingPart) -> dict[str, Any]:
+    """Return what a manifest stores of a network's input; `cut` reads it."""
+    size = {"options": {"image_size": size_text(part.image_size)}} if part.image_size else {}
+    given = part.input.given()
+    return {**size, **({MANIFEST_KEY: given} if given else {})}
+
+
+def embedding_of(
+    symbol: Symbol, prefix: str, node: str, shapes: Mapping[str, Shape] | None = None, image_size: Size | None = None
+) -> Symbol:
+    """Return the part of a checkpoint's symbol up to the embedding.
+
+    Args:
+        symbol: The symbol.
+        prefix: Of the checkpoint.
+        node: The embedding's node.
+        shapes: Of the parameters, for the message.
+        image_size: Height and width, for the message; None: unknown.
+
+    Raises:
+        UserError: There is no such node; the message names the file under `prefix`, and the likely ones.
+    """
+    output = f"{node}_output"
+    internals = symbol.get_internals()
+    if output in internals.list_outputs():
+        return internals[output]
+    likely = _likely_nodes(symbol, shapes or {}, image_size)
+    hint = f"; the last nodes that may be it: {', '.join(likely)}" if likely else ""
+    raise UserError(
+        f"{checkpoint.symbol_path(prefix)} has no node {output}: it is not a face recognition network of the kind "
+        f"here. Say with --embedding-node which node the embedding is{hint}"
+    )
+
+
+def _likely_nodes(symbol: Symbol, shapes: Mapping[str, Shape], image_size: Size | None) -> list[str]:
+    """Return the last nodes that embeddings often come from, each with the length of its output, the last one first."""
+    graph = SymbolGraph(symbol)
+    classifiers = {output.node for node in graph.nodes if "softmax" in node.op.lower() for output in node.inputs}
+    nodes = [node for node in graph.nodes_of(*EMBEDDING_OPERATORS) if node not in classifiers]
+    for shape in _input_shapes(symbol, image_size):
+        try:
+            found = infer_shapes(symbol, {**_of_symbol(symbol, shapes), DATA: shape})
+        except mx.base.MXNetError:
+            continue
+        lengths = [(node.name, found.get(node.output.name, ())) for node in nodes]
+        vectors = [f"{name} ({shape[1]} numbers)" for name, shape in lengths if len(shape) == 2 and shape[1]]
+        if vectors:
+            return vectors[: -NODES_SHOWN - 1 : -1]
+    return [node.name for node in nodes[: -NODES_SHOWN - 1 : -1]]
+
+
+def _of_symbol(symbol: Symbol, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    return {name: shapes[name] for name in symbol.list_arguments() if name in shapes}
+
+
+def _input_shapes(symbol: Symbol, image_size: Size | None) -> Iterable[Shape]:
+    """Yield the shapes that a network's images may have, the likely ones first."""
+    declared = symbol.attr_dict().get(DATA, {}).get("__shape__", "")
+    sides = [int(side) for side in declared.strip("()[] ").split(",") if side.strip().isdecimal()]
+    if image_size is None and len(sides) == 4 and all(sides[1:]):
+        yield (1, *sides[1:])
+    for channels in (RGB, GREY):
+        for size in SIZES if image_size is None else (image_size,):
+            yield (1, channels, *size)
+
+
+def _with_input_named_data(graph: Symbol, shapes: Mapping[str, Shape]) -> Symbol:
+    """Return a graph whose input is called `data`; the graph itself where more than its input has no parameter."""
+    inputs = [name for name in graph.list_arguments() if name not in shapes]
+    if len(inputs) != 1 or inputs == [DATA]:
+        return graph
+    renamed = SymbolGraph(graph)
+    renamed.find(inputs[0]).name = DATA
+    return renamed.to_symbol()
+
+
+def _find_size(graph: Symbol, shapes: Mapping[str, Shape]) -> Size | None:
+    """Return the first of the usual sizes whose images give the parameters their shapes; None where there is none."""
+    for shape in _input_shapes(graph, None):
+        if not _misfit(graph, shapes, shape):
+            *_, height, width = shape
+            if (height, width) != USUAL_SIZE:
+                logging.info("images of %s pixels, as the shapes of the parameters say", size_text((height, width)))
+            return height, width
+    return None
+
+
+def _misfit(graph: Symbol, shapes: Mapping[str, Shape], data_shape: Shape) -> str:
+    """Return in words what does not fit images of a shape; '' where all fits."""
+    try:
+        arguments, _, auxiliary = graph.infer_shape_partial(data=data_shape)  # infer_shape would print, then raise
+    except mx.base.MXNetError:
+        return "the symbol takes no such images"
+    names = graph.list_arguments() + graph.list_auxiliary_states()
+    for name, shape in zip(names, arguments + auxiliary):
+        found = shapes.get(name, "missing")
+        if name != DATA and found != shape:
+            return f"{name} is {found}, not {shape}"
+    return ""
+
+
+def _from_rgb(symbol: Symbol, channels: int, given: NetworkInput) -> Symbol:
+    """Put the operators that make a graph's images from RGB images of 0..255 before it."""
+    if channels == RGB and not given.pixel_mean and not given.pixel_scale:
+        return symbol
+    for name, values in (("pixel_mean", given.pixel_mean), ("pixel_scale", given.pixel_scale)):
+        if values and len(values) not in (1, channels):
+            raise UserError(f"{name} has {len(values)} numbers, but the network takes grey images: give one number")
+    graph = SymbolGraph(symbol)
+    data = graph.find(DATA)
+    data.attrs.clear()  # what they say of its shape and type need not hold any more
+    nodes = _grey(data) if channels == GREY else [data]
+    nodes += _by_channel(nodes[-1], "_minus", given.pixel_mean or (0.0,))
+    nodes += _by_channel(nodes[-1], "_mul", given.pixel_scale or (1.0,))
+    for node in graph.nodes:
+        node.inputs = [nodes[-1].output if output.node is data else output for output in node.inputs]
+    place = graph.nodes.index(data)
+    graph.nodes[place : place + 1] = nodes
+    return graph.to_symbol()
+
+
+def _grey(data: Node) -> list[Node]:
+    """Return data and the nodes that make grey images of RGB as OpenCV does, rounded to whole numbers."""
+    nodes, terms = [data], []
+    for index, weight in enumerate(GREY_WEIGHTS):
+        part = _channel(data, index, f"pixels_{'rgb'[index]}")
+        terms.append(_scalar(part, "_mul", weight, f"{part.name}_part"))
+        nodes += [part, terms[-1]]
+    for name, term in zip(("pixels_rg", "pixels_rgb"), terms[1:]):
+        terms[0] = Node("elemwise_add", name, [terms[0].output, term.output])
+        nodes.append(terms[0])
+    half = _scalar(nodes[-1], "_plus", 0.5 / GREY_UNIT, "pixels_half")
+    grey = _scalar(half, "_mul", GREY_UNIT, "pixels_unrounded")
+    return [*nodes, half, grey, Node("floor", "pixels_grey", [grey.output])]
+
+
+def _by_channel(images: Node, operator: str, values: Numbers) -> list[Node]:
+    """Return the nodes that apply an operator with one number, or with one for each channel."""
+    name = f"{operator}_pixels"  # insightface's ArcFaceONNX looks for nodes called _minus and _mul
+    if len(values) == 1:
+        return [_scalar(images, operator, values[0], name)]
+    parts = [_channel(images, index, f"{name}{index}_in") for index in range(len(values))]
+    results = [_scalar(part, operator, value, f"{part.name}_out") for part, value in zip(parts, values)]
+    joined = Node("Concat", name, [node.output for node in results], {"dim": "1", "num_args": str(len(results))})
+    return [*parts, *results, joined]
+
+
+def _channel(images: Node, index: int, name: str) -> Node:
+    attrs = {"axis": "1", "begin": str(index), "end": str(index + 1)}
+    return Node("slice_axis", name, [images.output], attrs)
+
+
+def _scalar(images: Node, operator: str, value: float, name: str) -> Node:
+    return Node(f"{operator}_scalar", name, [images.output], {"scalar": repr(float(value))})
