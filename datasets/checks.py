@@ -15,14 +15,10 @@ from tqdm import tqdm
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.types import Size
-from insightface_mx.formats.recordio import RecordFile, find_offsets
-from insightface_mx.formats.training_set import (
-    Property,
-    group_by_label,
-    read_property,
-    record_range,
-    verification_sets,
-)
+from insightface_mx.formats.face_records import FaceRecords, disagreement, group_by_label, is_class
+from insightface_mx.formats.identity_table import IdentityTable, read_table
+from insightface_mx.formats.recordio import find_offsets
+from insightface_mx.formats.training_set import Property, read_property, verification_sets
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_record
 
@@ -40,7 +36,7 @@ class Record(NamedTuple):
     labels: np.ndarray
     size: Size | None = None
     digest: bytes = b""
-    problem: str = ""  # why it holds neither an image nor a range of records
+    problem: str = ""  # why it is damaged, or holds neither an image nor labels of the identity table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +46,17 @@ class FoundSet:
     Attributes:
         folder: Where it is.
         file: Its records.
+        table: Its identity table, None where there is none or it cannot be read.
+        table_problem: Why it cannot be read, or ''.
         declared: Its classes and size, None where they cannot be read.
         records: Index -> what the record holds.
         problems: Of reading it.
     """
 
     folder: str
-    file: RecordFile
+    file: FaceRecords
+    table: IdentityTable | None
+    table_problem: str
     declared: Property | None
     records: dict[int, Record]
     problems: list[Problem]
@@ -67,9 +67,10 @@ class FoundSet:
         return {index: record for index, record in self.records.items() if record.size}
 
     @functools.cached_property
-    def end(self) -> int:
-        """The last record's index + 1."""
-        return max(self.records) + 1
+    def classes(self) -> dict[int, int]:
+        """The label of every image whose label can be a class."""
+        labels = {index: record.labels[0] for index, record in self.images.items()}
+        return {index: int(label) for index, label in labels.items() if is_class(label)}
 
     @property
     def image_size(self) -> Size:
@@ -93,16 +94,22 @@ def read_set(folder: str) -> FoundSet:
         problems.append(Problem(str(error)))
     path = os.path.join(folder, "train.rec")
     try:
-        file = RecordFile(path)
+        file = FaceRecords(path)
     except UserError as error:
-        file = RecordFile(path, find_offsets(path))
+        file = FaceRecords(path, find_offsets(path))
         text = f"{path}: {len(file)} records were found without the index, and numbered from 0"
         problems += [Problem(str(error)), Problem(text)]
+    table, table_problem = None, ""
+    try:
+        table = read_table(file)
+    except UserError as error:
+        table_problem = str(error)
+    table_records = set(table.record_ids.tolist()) if table else set()
     with ThreadPoolExecutor(cpu_count()) as pool:
         indexes = file.keys()
-        found = pool.map(lambda index: _inspect(file, index), indexes)
+        found = pool.map(lambda index: _inspect(file, index, index in table_records), indexes)
         records = dict(zip(indexes, tqdm(found, total=len(indexes), unit="rec", desc="reading", disable=None)))
-    return FoundSet(folder, file, declared, records, problems)
+    return FoundSet(folder, file, table, table_problem, declared, records, problems)
 
 
 def find_problems(found: FoundSet, verification: Sequence[str] = ()) -> list[Problem]:
@@ -112,7 +119,9 @@ def find_problems(found: FoundSet, verification: Sequence[str] = ()) -> list[Pro
         found: The set.
         verification: Paths of verification sets, besides those in its folder, that must not hold its images.
     """
-    problems = [*found.problems, *check_records(found), *check_identities(found), *check_copies(found)]
+    problems = [*found.problems]
+    for check in (check_records, check_table, check_classes, check_copies):
+        problems += check(found)
     for path in [*verification_sets(found.folder), *verification]:
         problems += check_overlap(found, path)
     return problems
@@ -121,23 +130,20 @@ def find_problems(found: FoundSet, verification: Sequence[str] = ()) -> list[Pro
 def good_groups(found: FoundSet, problems: Sequence[Problem]) -> list[np.ndarray]:
     """Return for every identity that has some the records of its images which no problem names."""
     bad = {index for problem in problems for index in problem.images}
-    labels = {index: record.labels[0] for index, record in found.images.items() if index not in bad}
-    return group_by_label(list(labels), list(labels.values()))
+    good = {index: label for index, label in found.classes.items() if index not in bad}
+    return group_by_label(np.array([*good], np.int64), np.array([*good.values()], np.int64))[1]
 
 
 def check_records(found: FoundSet) -> list[Problem]:
-    """Find damaged records, labels that are no class, and images of another size than the set's."""
-    classes = found.declared.num_classes if found.declared else np.inf
+    """Find damaged records, labels that can be no class, and images of another size than the set's."""
     problems = []
     for index, record in found.records.items():
         if record.problem:
             problems.append(Problem(record.problem, (index,)))
         if not record.size:
             continue
-        label = record.labels[0] if len(record.labels) else np.nan
-        if not 0 <= label < classes or label != int(label):
-            text = f"record {index}: its label {label:g} is no class from 0 to {classes} - 1"
-            problems.append(Problem(text, (index,)))
+        if index not in found.classes:
+            problems.append(Problem(f"record {index}: its label {record.labels[0]:g} is no class", (index,)))
         if found.declared and record.size != found.image_size:
             (height, width), (all_height, all_width) = record.size, found.image_size
             text = (
@@ -148,26 +154,43 @@ def check_records(found: FoundSet) -> list[Problem]:
     return problems
 
 
-def check_identities(found: FoundSet) -> list[Problem]:
-    """Find wrong ranges in the records of the identities, and images that have another label or no identity."""
-    table = found.records.get(0)
-    if table is None or table.problem or table.size:  # a plain list of images
-        return _check_classes(found, len({record.labels[0] for record in found.images.values()}))
-    identity_records = record_range(table.labels, found.end)
-    if identity_records is None:
-        text = f"record 0 names the identities' records {table.labels[:2]}, which are not in the file"
-        return [Problem(text), *_check_classes(found, len({record.labels[0] for record in found.images.values()}))]
-    problems: list[Problem] = []
-    seen: set[int] = set()
-    for identity, index in enumerate(identity_records):
-        members, found_here = _check_identity(found, identity, index)
-        problems += found_here
-        if seen & set(members):
-            problems.append(Problem(f"record {index}: shares images with an identity before it"))
-        seen.update(members)
-    lost = sorted(set(found.images) - seen)
-    problems += [Problem(f"record {index}: an image of no identity", (index,)) for index in lost]
-    return problems + _check_classes(found, len(identity_records))
+def check_table(found: FoundSet) -> list[Problem]:
+    """Find out whether the identity table says the same as the images' labels, which count; no image is bad for it."""
+    if found.table_problem:
+        return [Problem(found.table_problem)]
+    table_records = set(found.table.record_ids.tolist()) if found.table else set()
+    strays = [
+        index
+        for index, record in found.records.items()
+        if len(record.labels) > 1 and not (record.size or record.problem or index in table_records)
+    ]
+    problems = []
+    if strays:
+        text = f"record {strays[0]} has no image, and the identity table does not name it ({len(strays)} such records)"
+        problems.append(Problem(text))
+    if found.table is None:
+        return problems
+    if found.table.bad:
+        return [*problems, Problem(f"{found.table.problem} ({found.table.bad} are bad)")]
+    labels = found.classes
+    images = group_by_label(np.array([*labels], np.int64), np.array([*labels.values()], np.int64))[1]
+    difference = disagreement(found.table, images)
+    return [*problems, Problem(f"{difference}; the labels count")] if difference else problems
+
+
+def check_classes(found: FoundSet) -> list[Problem]:
+    """Find out whether the images' labels are 0, 1, 2 ... up to the number of classes in the property."""
+    labels = sorted(set(found.classes.values()))
+    classes = found.declared.num_classes if found.declared else len(labels)
+    if not labels or labels == [*range(classes)]:
+        return []
+    if labels == [*range(len(labels))]:
+        return [Problem(f"property says {classes} classes, the records hold {len(labels)}")]
+    if labels[-1] < classes:
+        first = next(label for label in range(classes) if label not in found.classes.values())
+        return [Problem(f"{classes - len(labels)} of {classes} classes have no image; the first is {first}")]
+    text = f"the labels of {len(labels)} identities go from {labels[0]} to {labels[-1]}, not from 0 to {classes} - 1"
+    return [Problem(text)]
 
 
 def check_copies(found: FoundSet) -> list[Problem]:
@@ -208,12 +231,12 @@ def check_overlap(found: FoundSet, path: str) -> list[Problem]:
     return problems
 
 
-def _inspect(file: RecordFile, index: int) -> Record:
+def _inspect(file: FaceRecords, index: int, in_table: bool) -> Record:
     try:
         labels, encoded = file.read(index)
     except UserError as error:
         return Record(np.empty(0), problem=str(error))
-    if not encoded:
+    if in_table or not encoded:
         problem = "" if len(labels) > 1 else f"record {index}: neither an image nor an identity's record"
         return Record(labels, problem=problem)
     image = decode_record(encoded)
@@ -224,27 +247,3 @@ def _inspect(file: RecordFile, index: int) -> Record:
 
 def _digest(image: np.ndarray) -> bytes:
     return hashlib.blake2b(image.tobytes() + repr(image.shape).encode(), digest_size=16).digest()
-
-
-def _check_identity(found: FoundSet, identity: int, index: int) -> tuple[range, list[Problem]]:
-    """Return the records that the record of an identity names, and what is wrong with it and their labels."""
-    record = found.records.get(index)
-    if record is None or record.problem:
-        return range(0), [Problem(f"identity {identity}: its record {index} cannot be read")]
-    members = record_range(record.labels, found.end)
-    if members is None:
-        text = f"identity {identity}: its record {index} names the records {record.labels[:2]}, not in the file"
-        return range(0), [Problem(text)]
-    labels = {member: found.images[member].labels[0] for member in members if member in found.images}
-    problems = [] if labels else [Problem(f"identity {identity}: no images")]
-    for member, label in labels.items():
-        if label != identity:
-            text = f"record {member}: its label {label:g}, but it is identity {identity}'s"
-            problems.append(Problem(text, (member,)))
-    return members, problems
-
-
-def _check_classes(found: FoundSet, classes: int) -> list[Problem]:
-    if found.declared is None or classes == found.declared.num_classes:
-        return []
-    return [Problem(f"property says {found.declared.num_classes} classes, the records hold {classes}")]

@@ -49,7 +49,7 @@ def select_by_count(data: TrainingSet, min_images: int, max_images: int | None) 
     kept = [images[:max_images] for images in data.identities if len(images) >= min_images]
     dropped = [
         (f"identity {identity}", f"{len(images)} images, --min-images is {min_images}")
-        for identity, images in enumerate(data.identities)
+        for identity, images in zip(data.labels.tolist(), data.identities)
         if len(images) < min_images
     ]
     return kept, dropped
@@ -58,7 +58,7 @@ def select_by_count(data: TrainingSet, min_images: int, max_images: int | None) 
 def select_near_centre(data: TrainingSet, embed: Embed, min_cosine: float) -> Selection:
     """Select of every identity the images whose embedding has at least `min_cosine` to the identity's centre."""
     kept, dropped = [], []
-    for identity, images in enumerate(data.identities):
+    for identity, images in zip(data.labels.tolist(), data.identities):
         embeddings = embed(LazyImages(data.image, images.tolist()))
         cosines = embeddings @ centre(embeddings)
         kept.append(images[cosines >= min_cosine])
@@ -81,7 +81,7 @@ def select_disjoint(data: TrainingSet, embed: Embed, verification: Sequence[str]
     """
     others = np.concatenate([embed(list(dict.fromkeys(read_bin(path)[0]))) for path in verification])
     kept, dropped = [], []
-    for identity, images in enumerate(data.identities):
+    for identity, images in zip(data.labels.tolist(), data.identities):
         nearest = (others @ centre(embed(LazyImages(data.image, images.tolist())))).max()
         if nearest <= max_cosine:
             kept.append(images)

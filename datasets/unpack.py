@@ -51,15 +51,16 @@ def unpack(folder: str, output: str) -> Skipped:
         if store.of_another_run():
             raise UserError(f"{partial} holds images of another set: remove it, or choose another --output")
         store.begin()
-        for label in range(len(data.identities)):
+        labels = data.labels.tolist()
+        for label in labels:
             os.makedirs(os.path.join(partial, _folder(label)), exist_ok=True)
             remove_leftovers(os.path.join(partial, _folder(label)), r"\d{8,}\.\w+")
-        places = [(label, record_id) for label, images in enumerate(data.identities) for record_id in images.tolist()]
+        places = [(label, record_id) for label, images in zip(labels, data.identities) for record_id in images.tolist()]
         done = pool.map(lambda place: _write(data, partial, place), places)
         skipped = [problem for problem in tqdm(done, total=len(places), unit="img", disable=None) if problem]
         store.release()
         os.rename(partial, output)
-    return skipped
+    return data.unusable + skipped
 
 
 def _folder(label: int) -> str:

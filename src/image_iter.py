@@ -17,8 +17,7 @@ from insightface_mx.augment import AugmentParams
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.machine import cpu_count
-from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import MAX_BAD_FRACTION, image_records
+from insightface_mx.formats.face_records import MAX_BAD_FRACTION, FaceRecords
 from insightface_mx.photos.decode import decode_face
 
 SKIP, STOP = "skip", "stop"  # what to do about a damaged record
@@ -100,9 +99,9 @@ class FaceImageIter(mx.io.DataIter):
             raise ValueError(f"data_shape must be (3, height, width), not {data_shape}")
         _, height, width = data_shape
         self.data_shape, self._image_size = (3, height, width), (height, width)
-        self.records = RecordFile(path_imgrec)
+        self.records = FaceRecords(path_imgrec)
         self.skip_bad = on_bad_record == SKIP
-        self.images = image_records(self.records, images_filter, self.skip_bad)
+        self.images = self.records.image_ids(images_filter, strict=not self.skip_bad)
         self.bad_records: dict[int, str] = {}
         if len(self.images) < batch_size:
             raise UserError(
@@ -269,7 +268,8 @@ class FaceImageIter(mx.io.DataIter):
         if not 0 <= label < (self.num_classes or np.inf):
             raise UserError(
                 f"{self.records.path}: record {record_id} has class {label:g}, but `property` says there are "
-                f"{self.num_classes} classes (0 to {self.num_classes} - 1): correct one of them"
+                f"{self.num_classes} classes (0 to {self.num_classes} - 1): correct one of them, or number the classes "
+                "again with insightface-check-set --repair"
             )
         image = decode_face(encoded, self._image_size, memory)
         if image is None:

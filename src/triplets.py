@@ -13,8 +13,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_images
+from insightface_mx.formats.face_records import MAX_BAD_FRACTION, FaceRecords
 from insightface_mx.losses import angle
 from insightface_mx.options import TripletOptions
 from insightface_mx.training.batches import BatchSource, DataBatch, ImageIterator
@@ -269,18 +268,24 @@ class TripletSource(BatchSource):
         self._images.start(bag, batch, group_by_device(self._triplets, self._per_device))
 
 
-def identities(records: RecordFile, images_filter: int, skip_bad: bool = False) -> list[np.ndarray]:
+def identities(records: FaceRecords, images_filter: int, skip_bad: bool = False) -> list[np.ndarray]:
     """Return the record ids of the images of each identity with at least `images_filter` images.
 
     Args:
         records: The .rec file.
         images_filter: Least number of images.
-        skip_bad: Leave out damaged identities, up to 1 % of all.
+        skip_bad: Leave out records that are nobody's image, up to 1 % of all.
 
     Raises:
-        UserError: There are not two identities, or none has two images.
+        UserError: There are not two identities, or none has two images, or too many records are nobody's image.
     """
-    groups = [group for group in identity_images(records, skip_bad) if len(group) >= images_filter]
+    _, images, unusable = records.identities
+    if len(unusable) > (MAX_BAD_FRACTION if skip_bad else 0) * len(records):
+        raise UserError(
+            f"{records.problem(int(unusable[0]))} ({len(unusable)} of {len(records)} records cannot be used): repair "
+            "the set (insightface-check-set --repair)"
+        )
+    groups = [group for group in images if len(group) >= images_filter]
     if len(groups) < 2 or max(map(len, groups)) < 2:
         raise UserError(f"{records.path}: triplets need two identities, and two images of one; see --images-filter")
     return groups

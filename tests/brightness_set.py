@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges
+from insightface_mx.formats.face_records import FaceRecords
 
 
 def face(person, number=0, size=32):
@@ -14,5 +13,5 @@ def face(person, number=0, size=32):
 
 
 def content(folder):
-    records = RecordFile(str(folder / "train.rec"))
-    return [[records.read(i)[1] for i in range(*row)] for row in identity_ranges(records).tolist()]
+    records = FaceRecords(str(folder / "train.rec"))
+    return [[records.read(i)[1] for i in images.tolist()] for images in records.identities.images]

@@ -18,7 +18,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.engine import network as verify
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.formats.face_records import FaceRecords
 from insightface_mx.options import TripletOptions
 
 NETWORK = "--network r18 --version-act relu --version-output GAP --emb-size 8 --image-size 32,32 --target toy".split()
@@ -342,7 +342,7 @@ def test_a_plain_list_is_grouped_by_label(tmp_path):
     for number, label in enumerate([2, 0, 2, 5, 0, 2]):
         file.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), b"image"))
     file.close()
-    records = RecordFile(path)
+    records = FaceRecords(path)
     assert [group.tolist() for group in triplets.identities(records, 0)] == [[1, 4], [0, 2, 5], [3]]
     assert [group.tolist() for group in triplets.identities(records, 2)] == [[1, 4], [0, 2, 5]]
     with pytest.raises(UserError, match=r"plain\.rec: triplets need two identities"):
@@ -350,7 +350,7 @@ def test_a_plain_list_is_grouped_by_label(tmp_path):
 
 
 def test_identities_of_a_training_set(data_dir):
-    groups = triplets.identities(RecordFile(str(data_dir / "train.rec")), 0)
+    groups = triplets.identities(FaceRecords(str(data_dir / "train.rec")), 0)
     assert [group.tolist() for group in groups] == [list(range(6 * i + 1, 6 * i + 7)) for i in range(4)]
 
 

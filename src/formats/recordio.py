@@ -12,27 +12,40 @@ C++ on a damaged file; this one reads from several threads, and its errors name 
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
-import struct
+import sys
+import warnings
 import weakref
 from typing import BinaryIO, Iterator, Sequence, TextIO
 
 import numpy as np
 
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, shorten
+from insightface_mx.base.limits import MAX_WORD
 from insightface_mx.formats.atomic import atomic_path
 from insightface_mx.formats.cache import cached
+from insightface_mx.formats.record_heads import Heads, read_heads
+from insightface_mx.formats.record_parts import (
+    COMPLETE,
+    HEADER,
+    LAST,
+    MAGIC,
+    MAX_LENGTH,
+    MIDDLE,
+    PART,
+    first_parts,
+    stored_length,
+    stored_parts,
+)
+from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
-_MAGIC = struct.pack("<I", 0xCED7230A)
-_PART = struct.Struct("<4sI")  # magic number; kind of the part (3 bits) and its length (29 bits)
-_HEADER = struct.Struct("<IfQQ")  # flag: number of values of the label array; label; two ids
-_COMPLETE, _FIRST, _MIDDLE, _LAST = range(4)  # kinds of part
-_MAX_LENGTH = (1 << 29) - 1  # bytes of a part
 _READ_AHEAD = 1 << 13  # bytes: most records are read in one step
 _PROBES = 64  # records that are looked at when a file is opened
 _MAX_BAD_PROBES = 0.1  # fraction of them; if more are damaged, the index is wrong
+LARGEST_EXACT = 1 << 24  # float32 holds all whole numbers up to here, and not all above
 
 
 class RecordFile:
@@ -45,6 +58,7 @@ class RecordFile:
     Attributes:
         path: The .rec file.
         path_idx: The .idx file.
+        record_ids: The record ids, in the order of the index, an int64 array.
         close: A function that closes the file.
 
     Raises:
@@ -56,26 +70,28 @@ class RecordFile:
         self.path, self.path_idx = path_imgrec, index_path(path_imgrec)
         if offsets is None:
             index = _read_index(self.path_idx)
-            self._ids, all_offsets = index["numbers"], index["offsets"]
+            self.record_ids, all_offsets = index["numbers"], index["offsets"]
         else:
-            self._ids, all_offsets = np.arange(len(offsets)), offsets
-        order = np.argsort(self._ids, kind="stable")
-        self._sorted_ids, self._offsets = self._ids[order], all_offsets[order]
+            self.record_ids, all_offsets = np.arange(len(offsets)), offsets
+        order = np.argsort(self.record_ids, kind="stable")
+        self._sorted_ids, self._offsets = self.record_ids[order], all_offsets[order]
         self._consecutive = np.array_equal(self._sorted_ids, np.arange(len(self)))  # true of nearly all sets
         try:
-            self._file = os.open(path_imgrec, os.O_RDONLY)
+            file = open_regular(path_imgrec)
         except OSError as error:
             raise UserError(f"cannot open {path_imgrec}: {error.strerror}") from error
-        self.close = weakref.finalize(self, os.close, self._file)
+        self.close = weakref.finalize(self, file.close)
+        self._file = file.fileno()
+        self._size = os.fstat(self._file).st_size
         if offsets is None:
             self._check_index()
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.record_ids)
 
     def keys(self) -> list[int]:
         """Return the record ids, in the order of the index."""
-        return self._ids.tolist()
+        return self.record_ids.tolist()
 
     def read(self, record_id: int) -> tuple[np.ndarray, bytes]:
         """Read a record.
@@ -87,45 +103,53 @@ class RecordFile:
             UserError: The record is damaged or not in the index.
         """
         record = self._read_parts(record_id)
-        if len(record) < _HEADER.size:
+        if len(record) < HEADER.size:
             raise self._damaged(record_id)
-        flag, label, _, _ = _HEADER.unpack_from(record)
-        payload = _HEADER.size + 4 * flag
+        flag, label, _, _ = HEADER.unpack_from(record)
+        payload = HEADER.size + 4 * flag
         if payload > len(record):
             raise self._damaged(record_id)
         if not flag:
             return np.array([label], np.float32), record[payload:]
-        return np.frombuffer(record, "<f4", flag, _HEADER.size), record[payload:]
+        return np.frombuffer(record, "<f4", flag, HEADER.size), record[payload:]
 
-    def has_label_array(self, record_id: int) -> bool:
-        """Return whether a record has a label array (its flag is above 0)."""
-        return bool(_HEADER.unpack_from(self._read_parts(record_id))[0])
+    def heads(self, record_ids: np.ndarray) -> Heads:
+        """Look at many records, an int64 array of ids. One that is not in the index is not valid."""
+        places = np.searchsorted(self._sorted_ids, record_ids, "right") - 1
+        offsets = np.where(self._sorted_ids[places] == record_ids, self._offsets[places], -1)
+        return read_heads(
+            self._file, self._size, offsets, lambda row, enough: self._read_parts(int(record_ids[row]), enough)
+        )
 
     def _offset(self, record_id: int) -> int:
         place = record_id if self._consecutive else int(np.searchsorted(self._sorted_ids, record_id, "right")) - 1
         if not 0 <= place < len(self) or self._sorted_ids[place] != record_id:
             raise UserError(f"{self.path}: record {record_id} is not in {self.path_idx}; rebuild the index")
-        return int(self._offsets[place])
+        offset = int(self._offsets[place])
+        if not 0 <= offset <= self._size:
+            raise self._damaged(record_id)
+        return offset
 
-    def _read_parts(self, record_id: int) -> bytes:
-        """Read all parts of a record and put the magic numbers between them again."""
+    def _read_parts(self, record_id: int, enough: int = sys.maxsize) -> bytes:
+        """Read the parts of a record, or those of its first `enough` bytes, and put the magic numbers between them."""
         parts: list[bytes] = []
-        position = self._offset(record_id)
+        position, found = self._offset(record_id), 0
         while True:
             start = os.pread(self._file, _READ_AHEAD, position)
-            magic, word = _PART.unpack_from(start.ljust(_PART.size, b"\0"))
-            kind, length = word >> 29, word & _MAX_LENGTH
-            if magic != _MAGIC or kind > _LAST or bool(parts) != (kind in (_MIDDLE, _LAST)):
-                raise self._cut_short(record_id) if len(start) < _PART.size else self._damaged(record_id)
-            end = _PART.size + length
+            magic, word = PART.unpack_from(start.ljust(PART.size, b"\0"))
+            kind, length = word >> 29, word & MAX_LENGTH
+            if magic != MAGIC or kind > LAST or bool(parts) != (kind in (MIDDLE, LAST)):
+                raise self._cut_short(record_id) if len(start) < PART.size else self._damaged(record_id)
+            end = PART.size + min(length, enough)
             if end > len(start):
                 start += os.pread(self._file, end - len(start), position + len(start))
             if end > len(start):
                 raise self._cut_short(record_id)
-            parts.append(start[_PART.size : end])
-            if kind in (_COMPLETE, _LAST):
-                return _MAGIC.join(parts)
-            position += _stored_length(length)
+            parts.append(start[PART.size : end])
+            found += length + len(MAGIC)
+            if kind in (COMPLETE, LAST) or found > enough:
+                return MAGIC.join(parts)
+            position += stored_length(length)
 
     def _cut_short(self, record_id: int) -> UserError:
         return UserError(f"{self.path}: cut short inside record {record_id}; copy or build the file again")
@@ -138,10 +162,10 @@ class RecordFile:
 
     def _check_index(self) -> None:
         """Look at some records all over the file. Raises UserError if too many of them are damaged."""
-        if not os.path.getsize(self.path):
+        if not self._size:
             raise UserError(f"{self.path} is empty; build the data set again")
         probes = np.unique(np.linspace(0, len(self) - 1, _PROBES).round().astype(np.int64))
-        problems = [problem for problem in map(self._problem, self._ids[probes].tolist()) if problem]
+        problems = [problem for problem in map(self._problem, self.record_ids[probes].tolist()) if problem]
         if len(problems) > _MAX_BAD_PROBES * len(probes):
             refuse_wrong_file(self.path)
             raise problems[0]
@@ -170,19 +194,30 @@ class RecordWriter:
             payload: An encoded image, or b"".
 
         Raises:
-            UserError: The record has 512 MiB or more, which the format cannot hold.
+            UserError: The record has 512 MiB or more, or a whole number as label that float32 does not hold exactly.
         """
         if isinstance(label, (int, float, np.number)):
-            record = _HEADER.pack(0, label, record_id, 0) + payload
+            self._check_exact(record_id, [label])
+            record = HEADER.pack(0, label, record_id, 0) + payload
         else:
+            self._check_exact(record_id, label)
             labels = np.asarray(label, "<f4")
-            record = _HEADER.pack(labels.size, 0, record_id, 0) + labels.tobytes() + payload
-        if len(record) > _MAX_LENGTH:
-            raise UserError(f"record {record_id} has {len(record)} bytes; RecordIO holds at most {_MAX_LENGTH}")
-        stored = b"".join(_parts(record))
+            record = HEADER.pack(labels.size, 0, record_id, 0) + labels.tobytes() + payload
+        if len(record) > MAX_LENGTH:
+            raise UserError(f"record {record_id} has {len(record)} bytes; RecordIO holds at most {MAX_LENGTH}")
+        stored = b"".join(stored_parts(record))
         self._records.write(stored)
         self._index.write(f"{record_id}\t{self._position}\n")
         self._position += len(stored)
+
+    @staticmethod
+    def _check_exact(record_id: int, labels: Sequence[float] | np.ndarray) -> None:
+        for label in labels:
+            whole = int(label) if isinstance(label, (int, np.integer)) else 0
+            if abs(whole) > LARGEST_EXACT and int(np.float32(whole)) != whole:
+                raise UserError(
+                    f"record {record_id}: its label {label} is rounded in the format, whose labels are float32"
+                )
 
 
 @contextlib.contextmanager
@@ -211,70 +246,33 @@ def find_offsets(path: str) -> np.ndarray:
         UserError: The file cannot be read or is empty.
     """
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return np.array(list(_first_parts(content)), np.int64)
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return np.array(list(first_parts(content)), np.int64)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-
-
-def _first_parts(content: mmap.mmap) -> Iterator[int]:
-    """Yield where records begin."""
-    position = 0
-    while position + _PART.size <= len(content):
-        magic, word = _PART.unpack_from(content, position)
-        if magic == _MAGIC and word >> 29 in (_COMPLETE, _FIRST):
-            yield position
-        end = position + _stored_length(word & _MAX_LENGTH)
-        if magic != _MAGIC or not (end == len(content) or content[end : end + 4] == _MAGIC):
-            end = _next_magic(content, position + 4)
-        position = end
-
-
-def _parts(record: bytes) -> Iterator[bytes]:
-    """Yield the stored bytes of a record: its parts, each with its head, and the padding."""
-    start, end = 0, _next_magic(record, 0)
-    while end < len(record):
-        yield _PART.pack(_MAGIC, (_MIDDLE if start else _FIRST) << 29 | end - start)
-        yield record[start:end]
-        start = end + len(_MAGIC)
-        end = _next_magic(record, start)
-    yield _PART.pack(_MAGIC, (_LAST if start else _COMPLETE) << 29 | end - start)
-    yield record[start:]
-    yield bytes(-len(record) % 4)
-
-
-def _next_magic(content: bytes | mmap.mmap, start: int) -> int:
-    """Find the next magic number at a multiple of 4 bytes; the length of the content if there is none."""
-    while True:
-        found = content.find(_MAGIC, start)
-        if found < 0:
-            return len(content)
-        if found % 4 == 0:
-            return found
-        start = found + 1
-
-
-def _stored_length(length: int) -> int:
-    """Return the bytes that a part of `length` bytes takes in the file, with its head and padding."""
-    return _PART.size + (length + 3) // 4 * 4
 
 
 def _read_index(path: str) -> dict[str, np.ndarray]:
     """Read the arrays `numbers` (record ids) and `offsets` of an .idx file, in its order."""
     try:
-        if not os.path.getsize(path):
+        if os.path.isfile(path) and not os.path.getsize(path):
             raise UserError(f"{path} is empty; build the data set again")
-        return cached(f"{path}.npz", [path], lambda: _parse_index(path))
+        dtypes = {"numbers": np.int64, "offsets": np.int64}
+        return cached(f"{path}.npz", [path], path, dtypes, lambda: _parse_index(path))
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}; it must lie next to the .rec file") from error
 
 
 def _parse_index(path: str) -> dict[str, np.ndarray]:
     try:
-        table = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2)
-    except ValueError as error:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("error")  # of numbers with a point, and of no line
+            lines = io.TextIOWrapper(file, encoding="utf-8")
+            table = np.loadtxt(lines, dtype=np.int64, delimiter="\t", ndmin=2)
+    except (ValueError, Warning) as error:
         refuse_wrong_file(path)
-        raise UserError(f"{path} is not an index (lines of 'number TAB offset'): {error}") from error
+        problem = shorten(error, MAX_WORD)
+        raise UserError(f"{path} is not an index (lines of 'number TAB offset'): {problem}") from error
     if table.shape[1] != 2 or table.min() < 0:
         raise UserError(f"{path} is not an index: lines must be 'number TAB offset'")
     return {"numbers": table[:, 0].copy(), "offsets": table[:, 1].copy()}

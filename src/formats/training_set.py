@@ -1,8 +1,7 @@
 """A training set in the original's format: a folder with train.rec, train.idx and `property`.
 
-Record 0 has a label array of two: the id of the first identity record, and of the last + 1. Then follow the images,
-identity by identity, with their class as label, and then the identity records, whose label arrays in the same way say
-where the identity's images are. A .rec file without this identity table is a plain list of images.
+The images follow record 0, identity by identity, with their class as label, and then come the identity records; see
+`identity_table`. A .rec file without them is a plain list of images, which the original trains on, too.
 """
 
 from __future__ import annotations
@@ -10,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from typing import Callable, Collection, Iterable, Iterator, NamedTuple, Sequence, Union
 
-import numpy as np
-
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, shorten
+from insightface_mx.base.limits import MAX_CLASSES, MAX_PROPERTY, MAX_SIDE
 from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
-from insightface_mx.formats.cache import cached
-from insightface_mx.formats.recordio import RecordFile, write_records
+from insightface_mx.formats.face_records import FaceRecords
+from insightface_mx.formats.recordio import LARGEST_EXACT, write_records
+from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
-MAX_BAD_FRACTION = 0.01  # of a set's images or identities; a set with more damaged ones is refused
+_PROPERTY_LINE = "its first line must be classes,height,width"
 
 
 class Property(NamedTuple):
@@ -32,20 +32,27 @@ class Property(NamedTuple):
 
 
 def read_property(data_dir: str) -> Property:
-    """Read DATA_DIR/property, one line 'classes,height,width'."""
+    """Read DATA_DIR/property, whose first line is 'classes,height,width'; some have more lines."""
     path = os.path.join(data_dir, "property")
     if not os.path.isdir(data_dir):
         raise UserError(f"data folder '{data_dir}' does not exist; give one with train.rec, train.idx and property")
     try:
-        with open(path, encoding="utf-8") as file:
-            fields = file.read().strip().split(",")
-    except (OSError, UnicodeDecodeError) as error:
+        with open_regular(path) as file:
+            text = file.read(MAX_PROPERTY).decode("utf-8-sig", "replace").strip()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error}); {_PROPERTY_LINE}") from error
+    line = text.splitlines()[0] if text else ""
+    found = re.fullmatch(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*", line, re.ASCII)
+    values = Property(*map(int, found.groups())) if found else None
+    if values is None or not all(values):
         refuse_wrong_file(path)
-        raise UserError(f"cannot read {path} ({error}); it must hold one line: classes,height,width") from error
-    if len(fields) != 3 or not all(field.strip().isdigit() and int(field) > 0 for field in fields):
-        refuse_wrong_file(path)
-        raise UserError(f"{path} says '{','.join(fields)[:60]}'; it must hold one line: classes,height,width")
-    return Property(*map(int, fields))
+        raise UserError(f"{path} says '{shorten(line)}'; {_PROPERTY_LINE}")
+    if values.num_classes > MAX_CLASSES or max(values.height, values.width) > MAX_SIDE:
+        raise UserError(
+            f"{path} says '{line}'; {MAX_CLASSES} classes and images of {MAX_SIDE} pixels a side are the most that "
+            "can be used"
+        )
+    return values
 
 
 class TrainingSet:
@@ -57,17 +64,22 @@ class TrainingSet:
     Attributes:
         folder: As given.
         property: The content of the file `property`.
-        records: The records, a RecordFile.
+        records: The records.
+        labels: What the images of every identity have as label, an int64 array, rising.
         identities: For every identity the record ids of its images, an int64 array.
+        unusable: Records that should be images of somebody and are not, and why.
 
     Raises:
-        UserError: The set cannot be read.
+        UserError: The set cannot be read or has no image.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder, self.property = folder, read_property(folder)
-        self.records = RecordFile(os.path.join(folder, "train.rec"))
-        self.identities = identity_images(self.records)
+        self.records = FaceRecords(os.path.join(folder, "train.rec"))
+        self.labels, self.identities, unusable = self.records.identities
+        if not self.identities:
+            raise UserError(f"{self.records.path} holds no image with a class as label; see insightface-check-set")
+        self.unusable = [(f"record {record_id}", self.records.problem(record_id)) for record_id in unusable.tolist()]
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -82,104 +94,6 @@ class TrainingSet:
 def verification_sets(folder: str) -> list[str]:
     """Return the paths of the .bin files in a folder."""
     return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".bin")]
-
-
-def image_records(records: RecordFile, images_filter: int = 0, skip_bad: bool = False) -> np.ndarray:
-    """Return the record ids of a set's images, an int64 array, in the order of the file.
-
-    Args:
-        records: The records.
-        images_filter: Leave out identities with fewer images; a plain list of images is taken as it is.
-        skip_bad: As in `identity_ranges`.
-
-    Raises:
-        UserError: As `identity_ranges`, or no identity is left.
-    """
-    if not records.has_label_array(0):
-        return np.array(records.keys(), np.int64)
-    identities = [ids for ids in identity_images(records, skip_bad) if len(ids) >= images_filter]
-    if not identities:
-        raise UserError(f"{records.path}: no identity has {images_filter} images; lower --images-filter")
-    return np.concatenate(identities)
-
-
-def identity_images(records: RecordFile, skip_bad: bool = False) -> list[np.ndarray]:
-    """Return for every identity the record ids of its images, an int64 array.
-
-    In a plain list of images, equal labels make an identity; identities are in rising order of their labels there.
-
-    Raises:
-        UserError: As `identity_ranges`.
-    """
-    if records.has_label_array(0):
-        return [np.arange(first, last) for first, last in identity_ranges(records, skip_bad)]
-    record_ids = np.array(records.keys(), np.int64)
-    return group_by_label(record_ids, [records.read(record_id)[0][0] for record_id in record_ids.tolist()])
-
-
-def group_by_label(record_ids: Sequence[int] | np.ndarray, labels: Sequence[float]) -> list[np.ndarray]:
-    """Return the record ids of every label, int64 arrays, in rising order of the labels."""
-    ids, values = np.asarray(record_ids, np.int64), np.asarray(labels, np.float64)
-    if not len(ids):
-        return []
-    order = np.argsort(values, kind="stable")
-    return np.split(ids[order], np.flatnonzero(np.diff(values[order])) + 1)
-
-
-def identity_ranges(records: RecordFile, skip_bad: bool = False) -> np.ndarray:
-    """Read the identity table; that of a large set is stored next to it, in PREFIX.table.npz.
-
-    Args:
-        records: The records, of which record 0 has a label array.
-        skip_bad: Leave out damaged identities, up to 1 % of all, with a warning.
-
-    Returns:
-        The first image record of every identity and the last + 1, an (identities, 2) int64 array.
-
-    Raises:
-        UserError: The table names records outside the file, or one of its records is damaged.
-    """
-    sources = [records.path, records.path_idx]
-    table = cached(f"{os.path.splitext(records.path)[0]}.table.npz", sources, lambda: _read_table(records))
-    ranges, problems = table["ranges"], table["problems"].tolist()
-    if problems and not (skip_bad and len(problems) <= MAX_BAD_FRACTION * (len(ranges) + len(problems))):
-        raise UserError(problems[0])
-    for problem in problems:
-        logging.warning("an identity is left out: %s", problem)
-    return ranges
-
-
-def record_range(labels: np.ndarray, end: int) -> range | None:
-    """Return the record ids that a label array names; None where they are not between 1 and `end` - 1."""
-    if len(labels) < 2 or not 0 < labels[0] <= labels[1] <= end:
-        return None
-    return range(int(labels[0]), int(labels[1]))
-
-
-def _read_table(records: RecordFile) -> dict[str, np.ndarray]:
-    """Read the identity records: arrays `ranges` and `problems`, the latter lines of text."""
-    identity_records, problem = _named_records(records, 0, len(records))
-    if problem:
-        raise UserError(problem)
-    if not identity_records:
-        raise UserError(f"{records.path}: record 0 names no identities; build the data set again")
-    named = [_named_records(records, record_id, identity_records.start) for record_id in identity_records]
-    ranges = [(images.start, images.stop) for images, problem in named if not problem]
-    problems = [problem for _, problem in named if problem]
-    return {"ranges": np.array(ranges, np.int64).reshape(-1, 2), "problems": np.array(problems, np.str_)}
-
-
-def _named_records(records: RecordFile, record_id: int, end: int) -> tuple[range, str]:
-    """Read which records a record of the identity table names, before `end`; and '', or what is wrong with it."""
-    try:
-        labels, _ = records.read(record_id)
-    except UserError as error:
-        return range(0), str(error)
-    named = record_range(labels, end)
-    if named is None:
-        problem = f"{records.path}: record {record_id} names the records {labels[:2]}, which are not in the file"
-        return range(0), problem
-    return named, ""
 
 
 class LazyImages:
@@ -206,31 +120,50 @@ EncodedImages = Union[Collection[bytes], LazyImages]
 def write_training_set(output: str, identities: Sequence[EncodedImages], image_size: tuple[int, int]) -> None:
     """Write a training set. While it is incomplete it has no `property`, so nothing reads it as a complete set.
 
+    Labels are float32: where they cannot hold the record ids of the identity table, the set is a plain list.
+
     Args:
         output: Folder.
         identities: For every class 0, 1, ... its encoded images. They are read once, in order.
         image_size: Height and width in pixels.
+
+    Raises:
+        UserError: There are more classes than labels can tell apart, or the set cannot be written.
     """
     path_rec, path_property = os.path.join(output, "train.rec"), os.path.join(output, "property")
+    if len(identities) > MAX_CLASSES:
+        raise UserError(f"{path_rec}: {len(identities)} identities, but labels tell only {MAX_CLASSES} apart")
+    count = 1 + sum(map(len, identities)) + len(identities)
+    if count > LARGEST_EXACT:
+        logging.warning(
+            "%s has no identity table: labels hold no ids above %d exactly, and there would be %d records. The "
+            "original trains on it, too, but not with --images-filter or triplets",
+            path_rec,
+            LARGEST_EXACT,
+            count,
+        )
     with report_write_errors(path_rec):
         with contextlib.suppress(FileNotFoundError):
             os.remove(path_property)
         with write_records(path_rec) as writer:
-            for record_id, (label, payload) in enumerate(_labels_and_payloads(identities)):
+            for record_id, (label, payload) in enumerate(_labels_and_payloads(identities, count <= LARGEST_EXACT)):
                 writer.write(record_id, label, payload)
         height, width = image_size
         save_text(path_property, f"{len(identities)},{height},{width}\n")
 
 
-def _labels_and_payloads(identities: Sequence[EncodedImages]) -> Iterator[tuple[float | list[int], bytes]]:
-    """Yield all records in order: record 0, every image, every identity record."""
+def _labels_and_payloads(
+    identities: Sequence[EncodedImages], with_table: bool
+) -> Iterator[tuple[float | list[int], bytes]]:
+    """Yield all records in order: record 0, every image, every identity record; without a table the images alone."""
     images = sum(map(len, identities))
-    yield [images + 1, images + 1 + len(identities)], b""
+    if with_table:
+        yield [images + 1, images + 1 + len(identities)], b""
     for label, encoded in enumerate(identities):
         for payload in encoded:
             yield label, payload
     first = 1
-    for encoded in identities:
+    for encoded in identities if with_table else ():
         yield [first, first + len(encoded)], b""
         first += len(encoded)
 

@@ -17,9 +17,9 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
 from insightface_mx.formats import cache
+from insightface_mx.formats.face_records import FaceRecords
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.training_set import image_records
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_photo, fit, network_input
 from insightface_mx.photos.image_files import EXTENSIONS, is_image
@@ -101,8 +101,8 @@ class _Records(Source):
     """The images of a .rec; names are record indexes."""
 
     def __init__(self, path: str) -> None:
-        self._records = RecordFile(path)
-        self._indexes = image_records(self._records)
+        self._records = FaceRecords(path)
+        self._indexes = self._records.image_ids()
 
     def __len__(self) -> int:
         return len(self._indexes)
@@ -224,12 +224,12 @@ def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:
 
 
 def file_stamp(path: str) -> str:
-    """Return text that changes when a file does: path, size in bytes and time of change."""
+    """Return text that changes when a file does: path, inode, size in bytes and times of change."""
     try:
-        size, changed = cache.file_stamp(path)
+        stamp = cache.file_stamp(path)
     except OSError:
         return f"{os.path.abspath(path)} missing"
-    return f"{os.path.abspath(path)} {size} {changed}"
+    return " ".join(map(str, (os.path.abspath(path), *stamp)))
 
 
 def photos_stamp(photos: Iterable[Photo]) -> str:
@@ -290,10 +290,10 @@ def _files_below(folder: str, skipped: Skipped) -> Iterator[str]:
 
 def _from_records(path: str) -> tuple[list[Photo], Skipped]:
     """Find the images of a training set or of a plain list of records."""
-    records = RecordFile(path)
+    records = FaceRecords(path)
     photos: list[Photo] = []
     skipped: Skipped = []
-    for index in image_records(records).tolist():
+    for index in records.image_ids().tolist():
         label = _label_or_error(records, index)
         if isinstance(label, UserError):
             skipped.append((f"{path}#{index}", str(label)))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from insightface_mx.base.compat import Module, MXNet, Params
-from insightface_mx.formats.recordio import RecordFile
+from insightface_mx.formats.face_records import FaceRecords
 
 DataBatch = MXNet  # an mx.io.DataBatch whose `index` holds the record ids of its images
 
@@ -23,7 +23,7 @@ class ImageIterator(Protocol):
     seed: int
     num_classes: int | None
     images: np.ndarray  # record ids
-    records: RecordFile
+    records: FaceRecords
     data_shape: tuple[int, ...]  # (3, height, width)
     provide_data: list[Any]
     provide_label: list[Any]

@@ -14,8 +14,8 @@ from harness import error_of, run, status_of
 from insightface_mx.datasets import build, face_store, prepare
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.formats import recordio, training_set
-from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges, read_property
+from insightface_mx.formats.face_records import FaceRecords
+from insightface_mx.formats.training_set import read_property
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.sources import identity_photos
 
@@ -54,9 +54,9 @@ def build_aligned(source, output, *options):
 
 def content(output):
     """Images by class, as they are in a set's records."""
-    records = RecordFile(str(output / "train.rec"))
+    records = FaceRecords(str(output / "train.rec"))
     classes = []
-    for label, (first, last) in enumerate(identity_ranges(records).tolist()):
+    for label, (first, last) in enumerate(records.table.ranges.tolist()):
         read = [records.read(number) for number in range(first, last)]
         assert read
         assert all(labels.tolist() == [label] for labels, _ in read)

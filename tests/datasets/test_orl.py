@@ -10,8 +10,8 @@ from harness import run
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.datasets import orl, orl_faces
-from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges, read_property
+from insightface_mx.formats.face_records import FaceRecords
+from insightface_mx.formats.training_set import read_property
 from insightface_mx.formats.verification_set import read_bin
 
 
@@ -38,9 +38,9 @@ def test_the_set_from_the_installed_package(tmp_path):
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert sorted(digests(tmp_path / "a")) == ["orl.bin", "property", "train.idx", "train.rec"]
     assert read_property(str(tmp_path / "a")) == (30, 112, 112)
-    records = RecordFile(str(tmp_path / "a" / "train.rec"))
+    records = FaceRecords(str(tmp_path / "a" / "train.rec"))
     assert len(records) == 1 + 300 + 30
-    assert identity_ranges(records).tolist() == [[1 + 10 * i, 11 + 10 * i] for i in range(30)]
+    assert records.table.ranges.tolist() == [[1 + 10 * i, 11 + 10 * i] for i in range(30)]
     images, issame = read_bin(str(tmp_path / "a" / "orl.bin"))
     assert (len(images), len(issame), sum(issame)) == (1800, 900, 450)
     assert len(set(images)) == 100

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from insightface_mx.formats import cache
-from insightface_mx.formats.cache import cached
-from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.training_set import identity_ranges
+from insightface_mx.formats.face_records import FaceRecords
 
 
 @pytest.fixture
@@ -25,15 +23,20 @@ class Maker:
 
     def __call__(self):
         self.calls += 1
-        return {"numbers": np.arange(self.size // 8), "words": np.array(["a", "bc"])}
+        numbers = np.arange(self.size // 8)
+        return {"numbers": numbers, "classes": numbers.astype(np.int32) % 7}
+
+
+def cached(path, sources, make):
+    return cache.cached(path, sources, sources[-1], {"numbers": np.int64, "classes": np.int32}, make)
 
 
 def test_kept_until_the_source_changes(tmp_path, source):
     make, path = Maker(), str(tmp_path / "table.npz")
     for _ in range(3):
         arrays = cached(path, [source], make)
-        assert sorted(arrays) == ["numbers", "words"]
-        assert arrays["words"].tolist() == ["a", "bc"]
+        assert sorted(arrays) == ["classes", "numbers"]
+        assert arrays["classes"].tolist() == [number % 7 for number in range(make.size // 8)]
         assert np.array_equal(arrays["numbers"], np.arange(make.size // 8))
     assert make.calls == 1
     os.utime(source, ns=(1, 1))
@@ -49,7 +52,8 @@ def test_kept_until_the_source_changes(tmp_path, source):
 
 def test_stamp_and_hash_of_a_file(source):
     os.utime(source, ns=(5, 7))
-    assert cache.file_stamp(source) == (5, 7)
+    status = os.stat(source)
+    assert cache.file_stamp(source) == (status.st_ino, 5, 7, status.st_ctime_ns)
     with open(source, "wb") as file:
         file.write(bytes(range(256)) * 10000)  # more than one block
     expected = hashlib.sha256(b"before" + bytes(range(256)) * 10000).hexdigest()
@@ -121,10 +125,12 @@ def test_a_sets_tables_are_used_and_follow_it(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 0)
     for name in ("train.rec", "train.idx"):
         (tmp_path / name).write_bytes((data_dir / name).read_bytes())
-    expected = [[1, 7], [7, 13], [13, 19], [19, 25]]
+    expected = [[*range(first, first + 6)] for first in (1, 7, 13, 19)]
     for _ in range(2):
-        assert identity_ranges(RecordFile(str(tmp_path / "train.rec"))).tolist() == expected
+        found = FaceRecords(str(tmp_path / "train.rec")).identities
+        assert [images.tolist() for images in found.images] == expected
     assert sorted(os.listdir(tmp_path)) == ["train.idx", "train.idx.npz", "train.rec", "train.table.npz"]
     monkeypatch.setattr("insightface_mx.formats.recordio._parse_index", None)
-    monkeypatch.setattr("insightface_mx.formats.training_set._read_table", None)
-    assert identity_ranges(RecordFile(str(tmp_path / "train.rec"))).tolist() == expected
+    monkeypatch.setattr(FaceRecords, "_read_classes", None)
+    found = FaceRecords(str(tmp_path / "train.rec")).identities
+    assert [images.tolist() for images in found.images] == expected

@@ -114,7 +114,7 @@ def test_an_interrupted_writer_leaves_the_old_files(tmp_path):
 
 
 def test_a_record_that_the_format_cannot_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(recordio, "_MAX_LENGTH", 100)
+    monkeypatch.setattr(recordio, "MAX_LENGTH", 100)
     with pytest.raises(UserError, match="record 3 has 101 bytes"), write_records(str(tmp_path / "some.rec")) as writer:
         writer.write(2, 0, bytes(76))
         writer.write(3, 0, bytes(77))
@@ -125,8 +125,6 @@ def test_label_arrays(tmp_path):
     records = RecordFile(write(tmp_path, [([3.0, 1.0, 0.5], b"xyz"), (7.0, b"w")]))
     assert records.read(0)[0].tolist() == [3.0, 1.0, 0.5]
     assert records.read(0)[1] == b"xyz"
-    assert records.has_label_array(0)
-    assert not records.has_label_array(1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -172,3 +170,87 @@ def test_labels_survive_unaligned_payloads(tmp_path):
     records = RecordFile(write(tmp_path, [(np.arange(7, dtype=np.float32), b"odd"), (1, b"x")]))
     assert records.read(0)[0].tolist() == list(range(7))
     assert records.read(0)[1] == b"odd"
+
+
+@pytest.mark.parametrize("label", [(1 << 24) + 1, -(1 << 24) - 1, [5, (1 << 25) + 2], np.array([1, (1 << 53) + 1])])
+def test_whole_numbers_that_float32_would_round_are_refused(tmp_path, label):
+    with pytest.raises(UserError, match=r"record 7: its label .* is rounded"), write_records(
+        str(tmp_path / "some.rec")
+    ) as writer:
+        writer.write(7, label, b"")
+    assert not os.listdir(tmp_path)
+
+
+def test_large_numbers_that_float32_holds(tmp_path):
+    path = str(tmp_path / "some.rec")
+    with write_records(path) as writer:
+        writer.write(0, [(1 << 24) + 2, 1 << 40], b"")
+    assert RecordFile(path).read(0)[0].tolist() == [16777218, 1099511627776]
+
+
+def test_heads_of_many_records(tmp_path):
+    """All that `write` can write, read at once, as `read` does one by one."""
+    records = RecordFile(write_ours(tmp_path / "ours", WRITTEN))
+    ids = np.random.default_rng(0).permutation(len(WRITTEN))
+    heads = records.heads(np.append(ids, [len(WRITTEN), -1]))
+    assert heads.valid.tolist() == [True] * len(WRITTEN) + [False] * 2
+    for row, record_id in enumerate(ids.tolist()):
+        labels, payload = records.read(record_id)
+        expected = [*labels, np.nan][:2]
+        assert heads.labels[row].tobytes() == np.array(expected, np.float32).tobytes()
+        assert heads.has_payload[row] == (len(payload) > 0)
+
+
+def test_heads_of_damaged_records(tmp_path, monkeypatch):
+    monkeypatch.setattr("insightface_mx.formats.record_heads._WINDOW", 1 << 16)
+    monkeypatch.setattr("insightface_mx.formats.record_heads._HEADS_AT_ONCE", 3)
+    path = write(tmp_path, [(record_id, bytes(10000 + record_id)) for record_id in range(40)])
+    offsets = np.loadtxt(path.replace(".rec", ".idx"), dtype=np.int64)[:, 1]
+    with open(path, "r+b") as file:
+        file.seek(offsets[5])
+        file.write(b"junk")
+        file.seek(offsets[6] + 4)
+        file.write(struct.pack("<I", 23))  # no complete header
+        file.seek(offsets[7] + 8)
+        file.write(struct.pack("<I", 1 << 31))  # labels
+        file.seek(offsets[39] + 4)
+        file.write(struct.pack("<I", (1 << 29) - 1))  # ends outside the file
+    bad = {1: offsets[1] + 4, 2: (1 << 63) - 1, 3: os.path.getsize(path) - 4, 8: offsets[8] + 1}
+    lines = [f"{record_id}\t{bad.get(record_id, offset)}\n" for record_id, offset in enumerate(offsets.tolist())]
+    (tmp_path / "some.idx").write_text("".join(lines))
+    records = RecordFile(path, np.array([bad.get(record_id, offsets[record_id]) for record_id in range(40)]))
+    heads = records.heads(np.arange(40))
+    damaged = [1, 2, 3, 5, 6, 7, 8, 39]
+    assert np.flatnonzero(~heads.valid).tolist() == damaged
+    assert heads.labels[heads.valid, 0].tolist() == [i for i in range(40) if i not in damaged]
+    for record_id in damaged:
+        with pytest.raises(UserError, match=f"record {record_id}"):
+            records.read(record_id)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0\t99999999999999999999\n", "9" * 5000 + "\t0\n", "\n\n", "0\t1.5\n", "0\t\u00b2\n", "0\t\x00\n", "0\t-8\n"],
+)
+def test_numbers_of_an_index_that_are_none(tmp_path, text):
+    path = write(tmp_path, [(0, b"x")])
+    (tmp_path / "some.idx").write_text(text)
+    with pytest.raises(UserError, match=r"some\.idx is not an index") as error:
+        RecordFile(path)
+    assert len(str(error.value)) < 1000
+
+
+def test_what_is_no_file(tmp_path):
+    path = write(tmp_path, [(0, b"x")])
+    for extension in (".rec", ".idx"):
+        file = path.replace(".rec", extension)
+        os.rename(file, f"{file}.old")
+        os.mkfifo(file)
+        with pytest.raises(UserError, match=f"cannot open .*some{extension}: it is a pipe, not a file"):
+            RecordFile(path)
+        os.remove(file)
+        os.rename(f"{file}.old", file)
+    os.remove(path)
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="it is a pipe, not a file"):
+        find_offsets(path)

@@ -1,33 +1,20 @@
-"""Training sets: `property`, the identity table, plain lists of images, and the groups of records by identity."""
+"""Training sets: reading and writing them, and `property`."""
 
-import numpy as np
+import os
+
 import pytest
 from harness import photo
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.recordio import RecordFile, write_records
 from insightface_mx.formats.training_set import (
     LazyImages,
     TrainingSet,
-    group_by_label,
-    identity_images,
-    identity_ranges,
-    image_records,
     read_property,
-    record_range,
     verification_sets,
     write_lst,
+    write_training_set,
 )
-
-
-def write(folder, records):
-    """Write records of (label, payload) with the ids 0, 1, ...; returns the path of the .rec file."""
-    path = str(folder / "some.rec")
-    with write_records(path) as writer:
-        for record_id, (label, payload) in enumerate(records):
-            writer.write(record_id, label, payload)
-    return path
 
 
 def test_a_training_set(data_dir):
@@ -35,38 +22,10 @@ def test_a_training_set(data_dir):
     assert data.property == (4, 32, 32)
     assert data.image_size == (32, 32)
     assert [ids.tolist() for ids in data.identities] == [list(range(1 + 6 * i, 7 + 6 * i)) for i in range(4)]
+    assert data.labels.tolist() == [0, 1, 2, 3]
+    assert data.unusable == []
     assert data.image(9) == photo(1, 2)
     assert verification_sets(str(data_dir)) == [str(data_dir / "toy.bin")]
-
-
-def test_identities_of_a_plain_list_are_its_labels(tmp_path):
-    records = RecordFile(write(tmp_path, [(label, b"image") for label in (2, 0, 2, 5, 0, 2)]))
-    assert [ids.tolist() for ids in identity_images(records)] == [[1, 4], [0, 2, 5], [3]]
-
-
-def test_group_by_label():
-    assert group_by_label([], []) == []
-    groups = group_by_label([9, 4, 7, 5], [1.0, 0.0, 1.0, np.nan])
-    assert [ids.tolist() for ids in groups] == [[4], [9, 7], [5]]
-    assert {ids.dtype for ids in groups} == {np.dtype(np.int64)}
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([1, 4], range(1, 4)),
-        ([5, 5], range(5, 5)),
-        ([1, 9], range(1, 9)),
-        ([1, 10], None),
-        ([0, 4], None),
-        ([4, 3], None),
-        ([np.nan, 4], None),
-        ([1, np.inf], None),
-        ([1], None),
-    ],
-)
-def test_record_range(labels, expected):
-    assert record_range(np.array(labels, np.float32), 9) == expected
 
 
 def test_lazy_images_are_read_only_when_they_are_needed():
@@ -83,14 +42,6 @@ def test_write_lst(tmp_path):
     assert (tmp_path / "train.lst").read_bytes() == b"1\ta/b.png\t0\n1\t\xff.png\t1\n"
 
 
-def test_identity_table(data_dir):
-    records = RecordFile(str(data_dir / "train.rec"))
-    assert len(records) == 1 + 24 + 4
-    assert identity_ranges(records).tolist() == [[1, 7], [7, 13], [13, 19], [19, 25]]
-    assert image_records(records).tolist() == list(range(1, 25))
-    assert [records.read(i)[0][0] for i in (1, 6, 7, 24)] == [0, 0, 1, 3]
-
-
 def test_mxnet_reads_our_training_set(data_dir):
     records = mx.recordio.MXIndexedRecordIO(str(data_dir / "train.idx"), str(data_dir / "train.rec"), "r")
     header, _ = mx.recordio.unpack(records.read_idx(0))
@@ -101,35 +52,69 @@ def test_mxnet_reads_our_training_set(data_dir):
     assert image.shape == (32, 32, 3)
 
 
-def test_a_plain_list_uses_every_record(tmp_path):
-    records = RecordFile(write(tmp_path, [(5, b"a"), (6, b"b")]))
-    assert image_records(records).tolist() == [0, 1]
-
-
-def test_images_filter(tmp_path):
-    images = [([6, 8], b""), *[(0, b"x")] * 3, *[(1, b"x")] * 2, ([1, 4], b""), ([4, 6], b"")]
-    records = RecordFile(write(tmp_path, images))
-    assert image_records(records, 3).tolist() == [1, 2, 3]
-    with pytest.raises(UserError, match="no identity has 4 images"):
-        image_records(records, 4)
-
-
-@pytest.mark.parametrize("label", [[50, 60], [0, 3], [4, 3]])
-def test_identity_table_outside_the_file(tmp_path, label):
-    records = RecordFile(write(tmp_path, [(label, b""), (0, b"x"), (1, b"x")]))
-    with pytest.raises(UserError, match="record 0 names"):
-        image_records(records)
-
-
-@pytest.mark.parametrize("text", ["", "5", "5,112", "0,112,112", "a,112,112", "5,112,112,3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "\n", "5", "5,112", "0,112,112", "a,112,112", "5,112,112,3", "5,112,112.5", "-5,112,112", "4\n,32,32"),
+        *("\u00b2,112,112", "\u0663,112,112", "9" * 5000 + ",112,112", "\x00", "4,32,32\x004"),
+        *("200000000,112,112", "16777217,112,112", "5,4097,112", "5,112,999999999"),
+    ],
+)
 def test_a_property_that_cannot_be_used(tmp_path, text):
-    (tmp_path / "property").write_text(text)
-    with pytest.raises(UserError, match="property"):
+    (tmp_path / "property").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="property") as error:
+        read_property(str(tmp_path))
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"85742,112,96", b"85742,112,96\n", b"85742,112,96\r\n", b" 85742 , 112,\t96 \n", b"\n85742,112,96\n"),
+        *(b"\xef\xbb\xbf85742,112,96\n", b"85742,112,96\n5822653\n", b"85742,112,96\r\n5822653\r\nx\r\n\r\n"),
+        *(b"85742,112,96\n" + b"x" * 10**6, b"85742,112,96\n\xff\xfe", b"85742,112,96\r5822653"),
+    ],
+)
+def test_property(tmp_path, content):
+    """The first line counts; RecBuilder of insightface writes the number of images to a second one."""
+    (tmp_path / "property").write_bytes(content)
+    assert read_property(str(tmp_path)) == (85742, 112, 96)
+
+
+def test_property_is_no_file(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_property(str(tmp_path / "none"))
+    with pytest.raises(UserError, match="No such file"):
+        read_property(str(tmp_path))
+    os.mkfifo(tmp_path / "property")
+    with pytest.raises(UserError, match="it is a pipe, not a file"):
+        read_property(str(tmp_path))
+    os.remove(tmp_path / "property")
+    os.symlink("/dev/zero", tmp_path / "property")
+    with pytest.raises(UserError, match="it is a device, not a file"):
         read_property(str(tmp_path))
 
 
-def test_property(tmp_path):
-    (tmp_path / "property").write_text("85742,112,96\n")
-    assert read_property(str(tmp_path)) == (85742, 112, 96)
-    with pytest.raises(UserError, match="does not exist"):
-        read_property(str(tmp_path / "none"))
+def test_ids_that_labels_cannot_hold_make_a_plain_list(tmp_path, monkeypatch, caplog):
+    """10 images and 3 identities need the ids 0 to 13, and record 0 names 14."""
+    identities = [[photo(0, i) for i in range(5)], [photo(1, i) for i in range(3)], [photo(2, i) for i in range(2)]]
+    for name, limit in (("table", 14), ("plain", 13)):
+        monkeypatch.setattr("insightface_mx.formats.training_set.LARGEST_EXACT", limit)
+        write_training_set(str(tmp_path / name), identities, (32, 32))
+    assert caplog.messages == [
+        f"{tmp_path}/plain/train.rec has no identity table: labels hold no ids above 13 exactly, and there would be 14 "
+        "records. The original trains on it, too, but not with --images-filter or triplets"
+    ]
+    data = TrainingSet(str(tmp_path / "plain"))
+    assert [ids.tolist() for ids in data.identities] == [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9]]
+    assert [data.image(i) for i in (0, 5, 9)] == [photo(0, 0), photo(1, 0), photo(2, 1)]
+    records = mx.recordio.MXIndexedRecordIO(f"{tmp_path}/plain/train.idx", f"{tmp_path}/plain/train.rec", "r")
+    assert [mx.recordio.unpack(records.read_idx(i))[0].label for i in records.keys] == [0] * 5 + [1] * 3 + [2] * 2
+    assert mx.recordio.unpack(records.read_idx(0))[0].flag == 0
+    assert TrainingSet(str(tmp_path / "table")).records.table.ranges.tolist() == [[1, 6], [6, 9], [9, 11]]
+
+
+def test_more_identities_than_labels(tmp_path):
+    with pytest.raises(UserError, match="16777217 identities, but labels tell only 16777216 apart"):
+        write_training_set(str(tmp_path), [[]] * 16777217, (32, 32))
+    assert os.listdir(tmp_path) == []
