@@ -10,20 +10,19 @@ import numpy as np
 from insightface_mx.alignment import preprocess
 from insightface_mx.base.errors import UserError
 from insightface_mx.datasets.face_options import FaceOptions
+from insightface_mx.detection.finder import Found, find_faces
 from insightface_mx.photos.decode import decode_photo, fit
 from insightface_mx.photos.image_files import extension
 from insightface_mx.photos.lists import Photo
 from insightface_mx.photos.sources import PhotoReader
 
-LONGEST = 1600  # pixels: faces are looked for in a smaller copy of a longer photo
-SHORTEST = 200  # pixels: a smaller photo is enlarged twice where no face was found
 PIXELS_AT_ONCE = 1 << 24  # of the photos that are in memory together
 
 Prepared = Tuple[bytes, str]  # the encoded face and '', or b'' and the reason why there is none
 
 
 class Preparer:
-    """Makes faces from photos; each worker has its own, as a detector serves one thread at a time."""
+    """Makes faces from photos; each worker process has its own."""
 
     def __init__(self, options: FaceOptions) -> None:
         """Take the options; the detector is loaded when a photo needs it."""
@@ -76,47 +75,27 @@ class Preparer:
 
     def _with_detection(self, waiting: dict[int, np.ndarray], results: list[Prepared]) -> list[Prepared]:
         """Return the results with those of the photos whose faces must be found."""
-        found = self._find_faces(list(waiting.values()))
-        prepared = [self._found_face(image, landmarks) for image, landmarks in found]
-        for index, face in zip(waiting, prepared):
-            results[index] = face
-        return results
-
-    def _found_face(self, image: np.ndarray, landmarks: np.ndarray | None) -> Prepared:
-        if landmarks is None and self._options.no_face == "skip":
-            return b"", "no face found"
-        try:
-            return self._align(image, landmark=landmarks), ""
-        except UserError as error:
-            return b"", str(error)
-
-    def _find_faces(self, images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Return for each image the one that a face was found in, and the landmarks (5, 2) of its main face or None."""
-        found = list(zip(images, self._landmarks(images)))
-        missed = [index for index, (_, face) in enumerate(found) if face is None]
-        bordered = [add_border(images[index]) for index in missed]
-        for index, image, face in zip(missed, bordered, self._landmarks(bordered)):
-            if face is not None:
-                found[index] = image, face
-        return found
-
-    def _landmarks(self, images: list[np.ndarray]) -> list[np.ndarray | None]:
-        """Return the landmarks (5, 2) of each image's main face, None where there is none; pixels."""
-        if not images:
-            return []
-        scales = [min(1, LONGEST / max(image.shape[:2])) for image in images]
-        small = [
-            cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-            for image, scale in zip(images, scales)
-        ]
+        if not waiting:
+            return results
         if self._detector is None:
             from insightface_mx.detection.detector import MtcnnDetector
 
             self._detector = MtcnnDetector(self._options.detector, minsize=self._options.min_face)
-        return [
-            None if face is None else main_face(face[0], face[1], image.shape) / scale
-            for image, face, scale in zip(small, self._detector.detect_faces(small), scales)
-        ]
+        found = find_faces(self._detector, list(waiting.values()))
+        for (index, image), faces in zip(waiting.items(), found):
+            results[index] = self._found_face(image, faces)
+        return results
+
+    def _found_face(self, photo: np.ndarray, found: Found | None) -> Prepared:
+        if found is None and self._options.no_face == "skip":
+            return b"", "no face found"
+        try:
+            if found is None:
+                return self._align(photo), ""
+            image = found.view.image
+            return self._align(image, landmark=main_face(found.boxes, found.points, image.shape)), ""
+        except UserError as error:
+            return b"", str(error)
 
     def _align(self, image: np.ndarray, **place: Any) -> bytes:
         """Align an image as `preprocess` does and encode it. UserError: the box or the landmarks fit no face."""
@@ -148,13 +127,3 @@ def main_face(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, ...]) -> 
     distance = (corners + ends) / 2 - np.array([shape[1], shape[0]]) / 2
     score = np.prod(ends - corners, axis=1) - 2 * (distance**2).sum(axis=1)
     return points[score.argmax()].reshape(2, 5).T
-
-
-def add_border(image: np.ndarray) -> np.ndarray:
-    """Add a black quarter of its sides all around a photo, and enlarge it twice where it is small.
-
-    MTCNN misses faces that fill a photo.
-    """
-    height, width = (side // 4 for side in image.shape[:2])
-    image = cv2.copyMakeBorder(image, height, height, width, width, cv2.BORDER_CONSTANT, value=0)
-    return cv2.resize(image, None, fx=2, fy=2) if min(image.shape[:2]) < SHORTEST else image

@@ -8,7 +8,8 @@ same = np.sum((one - other) ** 2) < model.threshold
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple, Sequence
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import USUAL_SIZE, Size
 from insightface_mx.deploy.face_options import make_face_options
 from insightface_mx.detection.detector import MtcnnDetector
+from insightface_mx.detection.finder import Found, View, find_faces
 from insightface_mx.embedding import backends
 from insightface_mx.embedding.embedder import Embedder
 from insightface_mx.engine.denormals import flush_in_threads
@@ -27,6 +29,8 @@ from insightface_mx.photos.decode import fit, network_input, to_bgr
 FULL, NARROW = (112, 112), (112, 96)  # sizes to align to; for another size a FULL face is made smaller
 DETECTION = {0: (0.6, 0.7, 0.8), 1: (0.0, 0.0, 0.2)}  # det -> thresholds; a crop is known to show a face
 GENDER_AGE_LENGTH = 202  # outputs of a gender-age network
+
+AlignedFaces = Union[np.ndarray, Sequence[Optional[np.ndarray]], None]  # one face, several, or what get_input returns
 
 
 class Face(NamedTuple):
@@ -83,7 +87,11 @@ class FaceModel:
         self.threshold = self.options.threshold
 
     def get_input(self, face_img: np.ndarray) -> np.ndarray | None:
-        """Return the most probable face of a BGR image, aligned: (3, height, width) uint8 RGB; None without a face."""
+        """Return the most probable face of a BGR image, aligned: (3, height, width) uint8 RGB; None without a face.
+
+        Like the original it looks at the image as it is. Where the original would find nothing, it looks again as
+        `finder.find_faces` says.
+        """
         faces = self.get_faces([face_img])[0]
         return faces[0].aligned if faces else None
 
@@ -95,26 +103,34 @@ class FaceModel:
 
         Returns:
             A list for each image, the most probable face first.
-
-        Raises:
-            UserError: An image is too large for the detector.
         """
         images = [to_bgr(image) for image in images]
-        found = self.detector.detect_faces(images, det_type=self.options.det)
-        return [self._faces(image, *result) if result else [] for image, result in zip(images, found)]
+        if self.options.det == 0:
+            found = find_faces(self.detector, images, longest=math.inf)
+        else:
+            in_crops = self.detector.detect_faces(images, det_type=self.options.det)
+            found = [faces and Found(View(image), *faces) for image, faces in zip(images, in_crops)]
+        return [self._faces(faces) if faces else [] for faces in found]
 
-    def get_feature(self, aligned: np.ndarray) -> np.ndarray:
-        """Return unit embeddings, float32: (d,) for one aligned face (3, height, width), (n, d) for n of them."""
-        faces = np.asarray(aligned)
+    def get_feature(self, aligned: AlignedFaces) -> np.ndarray:
+        """Return unit embeddings, float32: (d,) for one aligned face (3, height, width), (n, d) for n of them.
+
+        Raises:
+            UserError: `aligned` is or holds None, what `get_input` returns for an image without a face.
+        """
+        faces = _aligned_faces(aligned)
         features = self.embedder(faces.reshape(-1, *faces.shape[-3:])).astype(np.float32)
         return features[0] if faces.ndim == 3 else features
 
-    def get_ga(self, aligned: np.ndarray) -> tuple[int, int] | tuple[np.ndarray, np.ndarray]:
+    def get_ga(self, aligned: AlignedFaces) -> tuple[int, int] | tuple[np.ndarray, np.ndarray]:
         """Return gender, 0 female and 1 male, and age in years of one aligned face, or two arrays (n,) for n of them.
 
         Of the network's 202 outputs two give the gender, and 100 pairs whether the age is above 0, 1, ... 99.
+
+        Raises:
+            UserError: As for `get_feature`.
         """
-        faces = np.asarray(aligned)
+        faces = _aligned_faces(aligned)
         values = self.gender_age.embed(faces.reshape(-1, *faces.shape[-3:]))
         gender = values[:, :2].argmax(axis=1)
         age = values[:, 2:].reshape(-1, 100, 2).argmax(axis=2).sum(axis=1)
@@ -168,11 +184,21 @@ class FaceModel:
             )
         return backend
 
-    def _faces(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> list[Face]:
-        """Align the faces of an image; boxes (n, 5) and points (n, 10) as the detector returns them."""
+    def _faces(self, found: Found) -> list[Face]:
+        """Align the faces of an image."""
         size = NARROW if self.image_size == NARROW else FULL
         faces = []
-        for box, landmarks in zip(boxes, points.reshape(-1, 2, 5).transpose(0, 2, 1)):
-            aligned = fit(preprocess(image, landmark=landmarks, image_size=size), self.image_size)
-            faces.append(Face(box[:4], float(box[4]), landmarks, network_input(aligned)))
+        for box, landmarks in zip(found.boxes, found.points.reshape(-1, 2, 5).transpose(0, 2, 1)):
+            aligned = fit(preprocess(found.view.image, landmark=landmarks, image_size=size), self.image_size)
+            corners = found.view.to_photo(box[:4].reshape(2, 2)).ravel()
+            faces.append(Face(corners, float(box[4]), found.view.to_photo(landmarks), network_input(aligned)))
         return faces
+
+
+def _aligned_faces(aligned: AlignedFaces) -> np.ndarray:
+    """Return aligned faces as one array. UserError: a face is missing."""
+    missing = [index for index, face in enumerate([aligned] if aligned is None else aligned) if face is None]
+    if missing:
+        place = "" if aligned is None else f" in image {missing[0]}"
+        raise UserError(f"no face{place}: get_input found none, so there is nothing to embed; leave such images out")
+    return np.asarray(aligned)

@@ -102,6 +102,10 @@ class MtcnnDetector:
         rows_of_images = [image_index == index for index in range(len(images))]
         return [(boxes[rows], points[rows]) if rows.any() else None for rows in rows_of_images]
 
+    def is_too_large(self, height: float, width: float) -> bool:
+        """Return whether an image of this size, in pixels, is too large to look for faces of minsize in it."""
+        return height * width * (mtcnn_boxes.CELL / self.minsize) ** 2 > MAX_PIXELS
+
     def _pnet(self, images: Sequence[np.ndarray]) -> IndexedBoxes:
         """Propose squares with P."""
         found = [(np.empty(0, np.int64), np.empty((0, 9)))]
@@ -124,7 +128,7 @@ class MtcnnDetector:
     def _scales(self, height: int, width: int) -> list[float]:
         """Return the scales for an image of this size; raise UserError if the first one is too large."""
         scales = mtcnn_boxes.scales(height, width, self.minsize, self.factor)
-        if scales and height * width * scales[0] ** 2 > MAX_PIXELS:
+        if scales and self.is_too_large(height, width):
             enough = int(mtcnn_boxes.CELL * (height * width / MAX_PIXELS) ** 0.5) + 1
             raise UserError(
                 f"an image of {width}x{height} pixels is too large to look for faces of {self.minsize} pixels: "

@@ -155,3 +155,21 @@ def test_more_that_cannot_be(networks):
         FaceModel(ga_model=networks["model"], backend="mxnet").get_ga(np.zeros((3, 112, 112)))
     with pytest.raises(UserError, match="'112' is not an image size"):
         FaceModel(image_size="112")
+
+
+@pytest.mark.parametrize(
+    ("aligned", "place"),
+    [
+        (None, "no face: get_input found none"),
+        ([np.zeros((3, 112, 112), np.uint8), None], "no face in image 1: get_input found none"),
+        (np.array([None, None]), "no face in image 0: "),
+    ],
+)
+def test_a_photo_without_a_face_has_no_embedding_and_no_age(model, aligned, place):
+    for answer in (model.get_feature, model.get_ga):
+        with pytest.raises(UserError, match=place):
+            answer(aligned)
+
+
+def test_a_list_of_faces(model, aligned):
+    assert np.array_equal(model.get_feature(list(aligned)), model.get_feature(aligned))
