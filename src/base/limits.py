@@ -14,6 +14,18 @@ MAX_PIXELS = 1 << 26  # of an image, 200 MB once decoded: a small file can claim
 MANY_PIXELS = 1 << 22  # of a JPEG, from which on ..
 MAX_SCANS = 200  # .. it may have this many scans; those of cameras and browsers have ten or fewer
 
+# Checkpoints
+MAX_GRAPH_BYTES = 1 << 24  # of PREFIX-symbol.json; the largest network here has 2 MB
+MAX_GRAPH_NODES = 1 << 15  # the largest network here has 3,000
+MAX_GRAPH_NAME = 1 << 10  # characters of a node's or parameter's name
+MAX_ATTRIBUTE = 1 << 16  # characters of a node's attribute
+MAX_WINDOW = 1 << 12  # kernel, stride, dilation and padding of a layer
+MAX_CHANNELS = 1 << 20  # of a layer, and other counts
+MAX_CLASSES = (1 << 31) - 1  # and outputs of a dense layer
+MAX_LAYER_VALUES = 1 << 10  # of a layer's output, for a pixel of the image; 172 in the largest layer here
+MAX_NETWORK_VALUES = 1 << 16  # of all layers' outputs, for a pixel; 17,000 in the largest network here
+MIN_PIXELS = 1 << 12  # smaller images count as this many for the two
+
 # Messages
 MAX_NAME = 80  # characters of a name or value from a file
 MAX_WORD = 500  # characters of any word; paths are shorter

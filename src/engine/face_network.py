@@ -7,10 +7,12 @@ behind this module needs to know.
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.limits import MAX_LAYER_VALUES, MAX_NETWORK_VALUES, MIN_PIXELS
 from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
 from insightface_mx.engine.half_precision import to_float32
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput, Numbers
@@ -92,7 +94,11 @@ def load(prefix: str, epoch: int, image_size: Size | None = None, given: Network
         path = checkpoint.params_path(prefix, epoch)
         raise UserError(f"{path} does not fit its symbol and --image-size {size_text(size)}: {misfit}")
     symbol = _from_rgb(part.graph, channels, part.input)
-    return FaceNetwork(symbol, part.arg_params, part.aux_params, size, part.input)
+    # a file may hold an argument among the auxiliary states, or the reverse
+    arrays = {**part.aux_params, **part.arg_params}
+    auxiliary = {name: arrays[name] for name in symbol.list_auxiliary_states()}
+    arguments = {name: array for name, array in arrays.items() if name not in auxiliary}
+    return FaceNetwork(symbol, arguments, auxiliary, size, part.input)
 
 
 def cut(prefix: str, epoch: int, image_size: Size | None = None, given: NetworkInput = USUAL_INPUT) -> EmbeddingPart:
@@ -153,8 +159,11 @@ def embedding_of(
     """
     output = f"{node}_output"
     internals = symbol.get_internals()
-    if output in internals.list_outputs():
+    found = internals.list_outputs().count(output)
+    if found == 1:
         return internals[output]
+    if found:
+        raise UserError(f"{checkpoint.symbol_path(prefix)} has {found} outputs {output}: name another --embedding-node")
     likely = _likely_nodes(symbol, shapes or {}, image_size)
     hint = f"; the last nodes that may be it: {', '.join(likely)}" if likely else ""
     raise UserError(
@@ -218,15 +227,23 @@ def _find_size(graph: Symbol, shapes: Mapping[str, Shape]) -> Size | None:
 
 def _misfit(graph: Symbol, shapes: Mapping[str, Shape], data_shape: Shape) -> str:
     """Return in words what does not fit images of a shape; '' where all fits."""
+    layers = graph.get_internals()
     try:
-        arguments, _, auxiliary = graph.infer_shape_partial(data=data_shape)  # infer_shape would print, then raise
+        arguments, outputs, auxiliary = layers.infer_shape_partial(
+            data=data_shape
+        )  # infer_shape would print, then raise
     except mx.base.MXNetError:
         return "the symbol takes no such images"
-    names = graph.list_arguments() + graph.list_auxiliary_states()
+    if any(not shape or min(shape) < 1 for shape in outputs):
+        return "the shapes of its layers do not follow from the images"
+    names = layers.list_arguments() + layers.list_auxiliary_states()
     for name, shape in zip(names, arguments + auxiliary):
         found = shapes.get(name, "missing")
         if name != DATA and found != shape:
             return f"{name} is {found}, not {shape}"
+    sizes, pixels = [math.prod(shape) for shape in outputs], max(math.prod(data_shape[2:]), MIN_PIXELS)
+    if max(sizes) > MAX_LAYER_VALUES * pixels or sum(sizes) > MAX_NETWORK_VALUES * pixels:
+        return f"its layers take {4 * sum(sizes) / 1e9:.1f} GB for an image, which is more than is allowed"
     return ""
 
 

@@ -9,11 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx, mxnet_lock
+from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite, denormals, face_network
 from insightface_mx.engine.module_state import wait_for_moving_averages
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 from insightface_mx.engine.quiet_bind import quiet_bind
+from insightface_mx.formats import checkpoint
 
 
 class InferenceModule:
@@ -80,7 +82,11 @@ def load_model(
     network = face_network.load(prefix, epoch, image_size, network_input)
     model = bind(network.symbol, contexts, batch_size, image_size)
     denormals.flush({**network.arg_params, **network.aux_params})
-    model.set_params(network.arg_params, network.aux_params)
+    try:
+        model.set_params(network.arg_params, network.aux_params)
+    except RuntimeError as error:  # of MXNet: types of arrays that do not go together, for example
+        path, reason = checkpoint.params_path(prefix, epoch), str(error).strip().splitlines()[-1]
+        raise UserError(f"{path}: MXNet cannot run this network ({reason})") from error
     return model
 
 

@@ -17,6 +17,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.formats import manifest
 from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.formats.symbol_file import read_graph
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 
@@ -165,10 +166,10 @@ def load_arrays(path: str) -> Params:
 
 
 def load_symbol(path: str) -> Symbol:
-    """Read a graph in MXNet's JSON format. Raises UserError for a damaged or foreign file."""
+    """Read a graph in MXNet's JSON format; see `symbol_file`. Raises UserError for a damaged or foreign file."""
     from insightface_mx.base.compat import mx
 
-    return _read(mx.sym.load, path)
+    return _read(lambda path: mx.sym.load_json(read_graph(path)), path)
 
 
 def without_prefix(arrays: Mapping[str, NDArray], prefix: str) -> Params:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.formats.regular_file import open_regular
 
 ZIP = b"PK\x03\x04"  # how an archive with files begins; PyTorch's .pth files do, too
 _LENGTH = 512  # bytes that tell what a file is
@@ -61,10 +61,11 @@ def refuse_wrong_file(path: str, right: bytes = b"") -> None:
         path: The file.
         right: How a file of the right kind may begin.
     """
-    if not os.path.isfile(path):
+    try:
+        with open_regular(path) as file:
+            first_bytes = file.read(_LENGTH)
+    except OSError:  # as the reader will have said
         return
-    with open(path, "rb") as file:
-        first_bytes = file.read(_LENGTH)
     wrong = name_of_wrong_file(first_bytes)
     if wrong and not (right and first_bytes.startswith(right)):
         raise UserError(f"{path} is {wrong}")

@@ -200,3 +200,48 @@ def test_an_input_with_another_name_and_a_declared_size(tmp_path):
 def test_values_that_are_none(values, says):
     with pytest.raises(UserError, match=says):
         NetworkInput(**values)
+
+
+def hostile(tmp_path, symbol, **params):
+    """Save a checkpoint and load it for images of 112x112."""
+    checkpoint.save(str(tmp_path / "m"), 1, symbol, params, {})
+    return load_model(str(tmp_path / "m"), 1, [mx.cpu()], 1, (112, 112))
+
+
+def test_a_small_file_cannot_ask_for_gigabytes(tmp_path):
+    wide = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=1025, kernel=(1, 1), no_bias=True, name="wide")
+    fc1 = mx.sym.mean(wide, axis=(2, 3), name="fc1")
+    with pytest.raises(
+        UserError, match=r"m-0001\.params does not fit .*: its layers take 0\.1 GB for an image, which is more"
+    ):
+        hostile(tmp_path, fc1, wide_weight=mx.nd.ones((1025, 3, 1, 1)))
+    data = mx.sym.Variable("data")
+    many = mx.sym.add_n(*[mx.sym.tile(data, reps=(1, 300, 1, 1)) for _ in range(80)])
+    with pytest.raises(UserError, match=r"m-0001\.params does not fit .*: its layers take 3\.\d GB for an image"):
+        hostile(tmp_path, mx.sym.mean(many, axis=(2, 3), name="fc1"), unused=mx.nd.ones(1))
+
+
+def test_layers_without_a_shape(tmp_path):
+    fc1 = mx.sym.broadcast_mul(mx.sym.Variable("data"), mx.sym.Variable("free"), name="fc1")
+    with pytest.raises(UserError, match=r"the shapes of its layers do not follow from the images"):
+        hostile(tmp_path, fc1, free=mx.nd.ones((1, 3)))
+
+
+def test_types_that_do_not_go_together(tmp_path):
+    weight = mx.sym.Variable("w", dtype="int32")
+    fc1 = mx.sym.FullyConnected(mx.sym.Variable("data"), weight=weight, num_hidden=2, no_bias=True, name="fc1")
+    with pytest.raises(UserError, match=r"m-0001\.params: MXNet cannot run this network"):
+        hostile(tmp_path, fc1, w=mx.nd.ones((2, 37632), dtype="int32"))
+
+
+def test_an_argument_among_the_auxiliary_states(tmp_path):
+    fc1 = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, no_bias=True, name="fc1")
+    checkpoint.save(str(tmp_path / "m"), 1, fc1, {}, {"fc1_weight": mx.nd.ones((2, 12))})
+    model = load_model(str(tmp_path / "m"), 1, [mx.cpu()], 1, (2, 2))
+    assert embed_images(np.ones((1, 3, 2, 2)), model, 1).tolist() == [[12, 12]]
+
+
+def test_two_outputs_of_one_name(tmp_path):
+    fc1 = mx.sym.Flatten(mx.sym.Flatten(mx.sym.Variable("data"), name="fc1"), name="fc1")
+    with pytest.raises(UserError, match=r"m-symbol\.json has 2 outputs fc1_output: name another --embedding-node"):
+        hostile(tmp_path, fc1, unused=mx.nd.ones(1))
