@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.conversion import file, proof
+from insightface_mx.conversion import file, proof, runtime
 from insightface_mx.conversion.fold_norms import fold_norms
 from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.operators import from_symbol
@@ -94,5 +94,5 @@ def exported(symbol: Symbol, path: Path, fold: bool = False) -> tuple[float, lis
         graph = fold_norms(graph)
     (expected,) = proof.mxnet_runner(symbol, params, SHAPE)(images)
     file.save(graph, str(path), (SIZE, SIZE), [expected.shape[1:]])
-    (found,) = proof.onnx_runner(str(path))(images)
+    (found,) = runtime.runner(runtime.open_model(str(path)))(images)
     return np.abs(found - expected).max() / np.abs(expected).max(), [node.op for node in graph.nodes]

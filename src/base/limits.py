@@ -44,3 +44,14 @@ SMALL_ARRAYS = 1 << 26  # .. or this many bytes: flags are packed to almost noth
 MAX_CLASSES = 1 << 24  # labels are float32, which tells no more apart
 MAX_SIDE = 4096  # pixels of an image of a set, and of a network's input
 MAX_PROPERTY = 1000  # bytes of `property` that are looked at
+
+# ONNX
+MAX_ONNX_BYTES = 2_000_000_000  # of a file with the files of its parameters: protobuf's limit is 2^31
+MAX_NODES = 20_000
+MAX_TENSORS = 50_000
+MAX_ATTRIBUTE = 1 << 15  # a stride, kernel, border, number of groups or version
+MAX_CONSTANT = 1 << 28  # numbers that the constant nodes of a graph make
+MAX_NETWORK_PIXELS = 1 << 20  # of an image that a network takes
+MAX_NETWORK_BATCH = 256  # images that a graph takes at a time
+MAX_NUMBERS_AT_ONCE = 3 << 28  # that a network holds for one batch, 3 GB; r100 needs a tenth of it
+MAX_MULTIPLICATIONS = 500_000_000_000  # for an image, 10 s on two cores; r100 needs 1/40 of it

@@ -14,6 +14,7 @@ from insightface_mx.conversion.fold_norms import fold_norms as folded
 from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.operators import from_symbol
 from insightface_mx.conversion.proof import Difference, check_equal, onnx_runner
+from insightface_mx.conversion.runtime import own_model
 from insightface_mx.engine import denormals, face_network
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 from insightface_mx.formats import checkpoint
@@ -100,4 +101,5 @@ def export(network: Network, output: str, images: np.ndarray, fold_norms: bool =
     _, shapes, _ = network.symbol.infer_shape(data=data_shape)
     with report_write_errors(output), atomic_path(output) as temporary:
         file.save(graph, temporary, network.image_size, [shape[1:] for shape in shapes], network.built_in.given())
-        return check_equal(output, onnx_runner(temporary), network.symbol, network.params, images)
+        run = onnx_runner(own_model(temporary, network.image_size))
+        return check_equal(output, run, network.symbol, network.params, images)

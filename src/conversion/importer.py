@@ -14,6 +14,7 @@ from insightface_mx.conversion.graph import Constants, Graph, Node
 from insightface_mx.conversion.proof import Difference, check_equal, make_images, onnx_runner
 from insightface_mx.conversion.read_params import read_params
 from insightface_mx.conversion.recognise import recognise
+from insightface_mx.conversion.runtime import open_model
 from insightface_mx.engine import denormals
 
 NAMED_NODES = 8  # insightface looks for the arithmetic of MXNet's networks in the names of the first nodes
@@ -55,7 +56,7 @@ def import_onnx(path: str, images: str | None = None, scaling: Scaling | None = 
     fingerprint = take_fingerprint(_with_scaling(graph, scaling))
     match = recognise(fingerprint, image_size, path)
     params = _without_denormals(read_params(match, fingerprint))
-    run = onnx_runner(path, scaling.mean, scaling.std)
+    run = onnx_runner(open_model(path, image_size), scaling.mean, scaling.std)
     difference = check_equal(path, run, match.symbol, params, make_images(image_size, images))
     return Imported(match.name, match.symbol, params, difference)
 

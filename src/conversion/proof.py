@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
-from insightface_mx.conversion import file
+from insightface_mx.conversion.runtime import Model, Run, runner
 from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.photos.sources import aligned_images
 
@@ -22,10 +22,6 @@ BATCHES = (1, 3)
 SYNTHETIC_PER_KIND = 3  # images of noise, and images of drawn faces
 MAX_REAL_IMAGES = 30
 FUSION_VARIABLE = "MXNET_SUBGRAPH_BACKEND"
-
-Run = Callable[
-    [np.ndarray], List[np.ndarray]
-]  # from a batch of images (n, 3, height, width) to the outputs, (n, d) each
 
 
 class Difference(NamedTuple):
@@ -151,24 +147,24 @@ def _without_fusion() -> Iterator[None]:
             os.environ[FUSION_VARIABLE] = before
 
 
-def onnx_runner(path: str, mean: float = 0.0, std: float = 1.0) -> Run:
-    """Return a function that computes an ONNX file's outputs, for images of 0..255, in ONNX Runtime.
+def onnx_runner(model: Model, mean: float = 0.0, std: float = 1.0) -> Run:
+    """Return a function that computes an ONNX file's outputs, (n, d), for images of 0..255, in ONNX Runtime.
 
     Args:
-        path: A file that takes (images - mean) / std. If it takes one image only, a batch is given one by one.
+        model: A file that takes (images - mean) / std.
         mean: In units of a pixel.
         std: In units of a pixel.
 
     Raises:
         UserError: ONNX Runtime cannot run the file, or is not installed.
     """
-    session = file.session(path, path)
-    data = session.get_inputs()[0]
+    run = runner(model)
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
-        return file.run(session, {data.name: (images - np.float32(mean)) / np.float32(std)}, path)
+    def run_scaled(images: np.ndarray) -> list[np.ndarray]:
+        outputs = run((images - np.float32(mean)) / np.float32(std))
+        return [output.reshape(len(images), -1) for output in outputs]
 
-    return run if data.shape[0] != 1 else lambda images: _in_batches(run, images, 1)
+    return run_scaled
 
 
 def _in_batches(run: Run, images: np.ndarray, batch: int) -> list[np.ndarray]:

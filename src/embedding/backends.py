@@ -15,14 +15,14 @@ import hashlib
 import importlib.util
 import logging
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import numpy as np
 
 from insightface_mx.base.compat import Context, mx, mxnet_lock
 from insightface_mx.base.errors import UserError, pip_command
-from insightface_mx.cli.types import Size, size_text
-from insightface_mx.conversion import export, proof
+from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
+from insightface_mx.conversion import export, proof, runtime
 from insightface_mx.conversion import file as onnx_file
 from insightface_mx.embedding.choices import CHOICES, PACKAGES
 from insightface_mx.engine import BATCH_SIZE, face_network
@@ -123,20 +123,24 @@ def installed(name: str) -> bool:
 def image_size_of(model: str, network_input: NetworkInput = USUAL_INPUT) -> Size:
     """Return the height and width that a model says: an ONNX file, or a checkpoint as `face_network.load` reads it."""
     if model.endswith(".onnx"):
-        return _open(model).image_size
+        return runtime.image_size_of(model) or USUAL_SIZE
     prefix, epoch = checkpoint.parse(model)
     saved = checkpoint.saved_image_size(prefix, epoch)
     return saved or face_network.load(prefix, epoch, given=network_input).image_size
 
 
 def onnx_backend(name: str, path: str, image_size: Size) -> Backend:
-    """Load an ONNX file into a back end without any proof.
+    """Load an ONNX file of this package into a back end without any proof.
 
     Raises:
         Unfit: The back end cannot run the file.
     """
-    run = _openvino(path) if name == "openvino" else _onnxruntime(path)
-    return Backend(name, run, image_size)
+    return _of_model(name, runtime.own_model(path, image_size), image_size)
+
+
+def _of_model(name: str, model: runtime.Model, image_size: Size) -> Backend:
+    run = _openvino(model) if name == "openvino" else runtime.runner(model)
+    return Backend(name, lambda images: run(images)[0].reshape(len(images), -1), image_size)
 
 
 def _candidates(name: str, model: str, on_gpu: bool) -> list[str]:
@@ -176,35 +180,16 @@ def _load_or_warn(
         return None
 
 
-class _OnnxFile(NamedTuple):
-    """What an ONNX file says, and its outputs for images (n, 3, height, width) in ONNX Runtime."""
-
-    producer: str
-    image_size: Size
-    run: Run
-
-
-def _open(path: str) -> _OnnxFile:
-    """Open a file in ONNX Runtime."""
-    session = onnx_file.session(path, path)
-    data = session.get_inputs()[0]
-
-    def run(images: np.ndarray) -> np.ndarray:
-        return onnx_file.run(session, {data.name: images}, path)[0]
-
-    return _OnnxFile(session.get_modelmeta().producer_name, tuple(data.shape[2:]), run)
-
-
 def _of_file(name: str, path: str, image_size: Size) -> Backend:
     """Load an ONNX file, proven against ONNX Runtime. Only files with a known scaling of pixels are taken."""
-    file = _open(path)
-    if file.producer not in (onnx_file.PRODUCER, onnx_file.INT8_PRODUCER):
+    model = runtime.open_model(path, image_size)
+    if model.producer not in (onnx_file.PRODUCER, onnx_file.INT8_PRODUCER):
         raise UserError(f"{path} was not written here, so its scaling of pixels is unknown: use import_onnx.py first")
-    if file.image_size != tuple(image_size):
-        size = size_text(file.image_size)
+    if model.image_size not in (None, tuple(image_size)):
+        size = size_text(model.image_size or USUAL_SIZE)
         raise UserError(f"{path} takes images of {size}: give --image-size {size}")
-    expected = file.run(proof.make_images(image_size))
-    return _proven(onnx_backend(name, path, image_size), expected, file.producer == onnx_file.INT8_PRODUCER)
+    expected = proof.onnx_runner(model)(proof.make_images(image_size))[0]
+    return _proven(_of_model(name, model, image_size), expected, model.producer == onnx_file.INT8_PRODUCER)
 
 
 def _proven(backend: Backend, expected: np.ndarray, is_int8: bool) -> Backend:
@@ -264,28 +249,25 @@ def _mxnet(model: str, image_size: Size, contexts: list[Context], network_input:
     return run
 
 
-def _onnxruntime(path: str) -> Run:
-    return _open(path).run
-
-
-def _openvino(path: str) -> Run:
+def _openvino(model: runtime.Model) -> runtime.Run:
     import openvino
 
     # Otherwise OpenVINO computes in bfloat16 if the CPU can, which loses too much.
     precision = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     try:
-        compiled = openvino.Core().compile_model(path, "CPU", precision)
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(model.source), "CPU", precision)
     except RuntimeError as error:
-        raise Unfit(f"OpenVINO cannot run {path}: {str(error).strip().splitlines()[-1]}") from error
+        raise Unfit(f"OpenVINO cannot run {model.path}: {str(error).strip().splitlines()[-1]}") from error
     idle: list[Any] = []  # infer requests, of which each runs one batch at a time
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         try:
             request = idle.pop()
         except IndexError:  # as many as there are threads at work
             request = compiled.create_infer_request()
         embeddings: np.ndarray = request.infer(images, share_inputs=True)[0].copy()
         idle.append(request)
-        return embeddings
+        return [embeddings]
 
-    return run
+    return runtime.in_batches_of(model, run)

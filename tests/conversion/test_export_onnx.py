@@ -14,7 +14,7 @@ from old_client import install
 from onnx import numpy_helper
 from onnx_networks import save_network, save_params
 
-from insightface_mx.conversion import file, importer, operators, proof
+from insightface_mx.conversion import file, importer, operators, proof, runtime
 from insightface_mx.deploy import export_onnx
 from insightface_mx.formats import manifest
 
@@ -78,7 +78,7 @@ def test_the_head_gives_the_cosines_with_the_class_weights(y1, tmp_path):
     save_params(tmp_path / "head", symbol, {**params, "fc7_weight": weight})
     path = str(tmp_path / "head.onnx")
     export("--model", f"{tmp_path}/head,0", "--output", path, "--head", "--fold-norms")
-    embeddings, cosines = proof.onnx_runner(path)(proof.make_images((56, 56)))
+    embeddings, cosines = runtime.runner(runtime.open_model(path))(proof.make_images((56, 56)))
     units = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in (embeddings, weight)]
     np.testing.assert_allclose(cosines, units[0] @ units[1].T, atol=1e-5)
     assert np.ptp(cosines) > 0.1

@@ -155,7 +155,7 @@ def add_output(graph):
     [
         (change_stride, [], "the file has the Conv dconv_23_conv_dw_conv2d pads"),
         (change_operator, [], "the file has the Selu selu where that has the PRelu dconv_34_conv_sep_relu"),
-        (add_output, [], "has 1 inputs and 2 outputs"),
+        (add_output, [], "has 2 outputs: it must have one"),
         (None, ["--mean", "100", "--std", "1"], "if that is near enough, say so with --mean"),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_file_without_layers_is_none_of_the_networks(tmp_path, capsys):
     [
         (["nowhere.onnx"], "cannot open nowhere.onnx: No such file"),
         ([__file__], "is no ONNX file, or damaged"),
-        ([os.devnull], "is no ONNX file, or damaged"),
+        ([os.devnull], "it is a device, not a file"),
         ([], "name one network"),
         (["a.onnx", "--torch", "a.pth"], "name one network"),
         (["a.onnx", "--mean", "1"], "--mean and --std go together"),

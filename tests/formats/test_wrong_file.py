@@ -89,9 +89,9 @@ def read_onnx(path):
 
 
 def run_onnx(path):
-    from insightface_mx.conversion import file
+    from insightface_mx.conversion import runtime
 
-    return file.session(path, path)
+    return runtime.open_model(path)
 
 
 def read_torch(path):
