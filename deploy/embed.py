@@ -1,7 +1,9 @@
 """Write the embeddings of many images: a folder, a list, training records or a verification set.
 
 A row is a face: name (path, record id or index in the set), label (-1: none), face (0: the most probable one of the
-image), x1, y1, x2, y2 (pixels; the complete image with --aligned), score (0..1) and the unit embedding.
+image), x1, y1, x2, y2 (pixels; the complete image with --aligned), score (0..1) and the unit embedding. Labels of a
+folder that holds a folder for each identity are 0, 1, 2 ... in the order in which build-set numbers identities: that of
+the folders' names.
 
 Results are stored in OUTPUT.part while the command runs: started again after an interruption it continues from there.
 The output appears when all is done. An image that cannot be used is named on standard error, the others are embedded,
@@ -11,6 +13,7 @@ and the exit status is 2.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 
 from insightface_mx.base.errors import UserError
@@ -41,7 +44,10 @@ CHUNK = 512  # images whose results are stored together; an interruption loses l
 
 
 class ChunkEmbedder:
-    """Embeds chunks of a source; the next batch of images is read while one is embedded."""
+    """Embeds chunks of a source; the next batch of images is read while one is embedded.
+
+    What a verification set has several times is embedded once.
+    """
 
     def __init__(self, source: Source, model: FaceModel, options: EmbedOptions) -> None:
         """Start the threads that read images."""
@@ -51,6 +57,8 @@ class ChunkEmbedder:
 
         self._source, self._model, self._options = source, model, options
         self._pool = ThreadPoolExecutor(cpu_count(), "decode")
+        self._repeats = Counter(source.repeated.values())  # how often a result will be needed again
+        self._results: dict[int, list[FaceRow] | UserError] = {}  # by index
 
     def embed(self, start: int, count_image: Callable[[], object]) -> tuple[Table, list[str]]:
         """Embed the CHUNK images from index `start` on.
@@ -64,21 +72,55 @@ class ChunkEmbedder:
         """
         from insightface_mx.deploy.face_table import make_table
 
+        indices = range(start, min(start + CHUNK, len(self._source)))
+        firsts = [self._source.repeated.get(index, index) for index in indices]
+        missing = [first for first in dict.fromkeys(firsts) if first not in self._results]
+        for batch in self._batches(missing):
+            self._results.update(self._embed_batch(batch, count_image))
         rows: list[FaceRow] = []
         failures: list[str] = []
-        for batch in self._batches(range(start, min(start + CHUNK, len(self._source)))):
-            found = []
-            for index, image in batch:
-                faces = self._faces_or_error(index, image)
-                if isinstance(faces, UserError):
-                    failures.append(str(faces))
-                else:
-                    found += faces
-                count_image()
-            rows += self._with_embeddings(found)
+        for index, first in zip(indices, firsts):
+            result, name = self._results[first], self._source.name(index)
+            if not isinstance(result, UserError):
+                rows += [row._replace(name=name) for row in result]
+            elif index == first:
+                failures.append(str(result))
+            else:
+                failures.append(f"{name}: it is the same as {self._source.name(first)}, which cannot be used")
+        for _ in range(len(indices) - len(missing)):
+            count_image()
+        self._repeats.subtract(first for index, first in zip(indices, firsts) if index != first)
+        self._results = {first: result for first, result in self._results.items() if self._repeats[first] > 0}
         return make_table(rows, self._model.embedder.length), failures
 
-    def _batches(self, indices: range) -> Iterator[list[tuple[int, Future[tuple[np.ndarray, int]]]]]:
+    def _embed_batch(
+        self, batch: list[tuple[int, Future[tuple[np.ndarray, int]]]], count_image: Callable[[], object]
+    ) -> dict[int, list[FaceRow] | UserError]:
+        """Return the rows of every image of a batch, by index, or why there is none."""
+        import numpy as np
+
+        from insightface_mx.deploy.face_table import FaceRow
+
+        found = {}
+        for index, image in batch:
+            found[index] = self._faces_or_error(index, image)
+            count_image()
+        usable = [result[1] for result in found.values() if not isinstance(result, UserError)]
+        aligned = [face.aligned for faces in usable for face in faces]
+        features = iter(self._model.get_feature(np.stack(aligned)) if aligned else ())
+        results: dict[int, list[FaceRow] | UserError] = {}
+        for index, result in found.items():
+            if isinstance(result, UserError):
+                results[index] = result
+            else:
+                name, (label, faces) = self._source.name(index), result
+                results[index] = [
+                    FaceRow(name, label, place, face.box, face.score, next(features))
+                    for place, face in enumerate(faces)
+                ]
+        return results
+
+    def _batches(self, indices: Sequence[int]) -> Iterator[list[tuple[int, Future[tuple[np.ndarray, int]]]]]:
         """Yield batches of (index, image and label to be read), each being read while the one before it is used."""
         size = self._options.batch_size
         waiting = []
@@ -89,25 +131,22 @@ class ChunkEmbedder:
                 yield waiting.pop(0)
         yield from waiting
 
-    def _faces_or_error(
-        self, index: int, image: Future[tuple[np.ndarray, int]]
-    ) -> list[tuple[str, int, int, Face]] | UserError:
-        """Return (name, label, index in the image, face) of the faces to embed, or why there is none."""
+    def _faces_or_error(self, index: int, image: Future[tuple[np.ndarray, int]]) -> tuple[int, list[Face]] | UserError:
+        """Return the label of an image and its faces to embed, or why there is none."""
         name = self._source.name(index)
         try:
             pixels, label = image.result()
         except UserError as error:
             return error
         if self._options.aligned:
-            return [(name, label, 0, self._aligned_face(pixels))]
+            return label, [self._aligned_face(pixels)]
         try:
             faces = self._model.get_faces([pixels])[0]
         except (UserError, ValueError) as error:
             return UserError(f"{name}: {error}")
         if not faces:
             return UserError(f"{name}: no face found; --aligned takes images as they are")
-        used = faces if self._options.all_faces else faces[:1]
-        return [(name, label, place, face) for place, face in enumerate(used)]
+        return label, faces if self._options.all_faces else faces[:1]
 
     def _aligned_face(self, pixels: np.ndarray) -> Face:
         import numpy as np
@@ -117,19 +156,6 @@ class ChunkEmbedder:
 
         height, width = pixels.shape[:2]
         return Face(np.array([0, 0, width, height]), 1.0, None, network_input(fit(pixels, self._model.image_size)))
-
-    def _with_embeddings(self, found: list[tuple[str, int, int, Face]]) -> list[FaceRow]:
-        import numpy as np
-
-        from insightface_mx.deploy.face_table import FaceRow
-
-        if not found:
-            return []
-        features = self._model.get_feature(np.stack([face.aligned for *_, face in found]))
-        return [
-            FaceRow(name, label, place, face.box, face.score, feature)
-            for (name, label, place, face), feature in zip(found, features)
-        ]
 
 
 def run(args: argparse.Namespace) -> None:

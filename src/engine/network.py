@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Callable
 
 import numpy as np
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx, mxnet_lock
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.repeats import first_places
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite, denormals, face_network
 from insightface_mx.engine.module_state import wait_for_moving_averages
@@ -143,7 +143,8 @@ def embed_in_batches(
     Returns:
         (n, d), of the type that `run` returns.
     """
-    distinct, places = _distinct(images)
+    firsts, places = np.unique(first_places(images), return_inverse=True)
+    distinct = images[firsts]
     size = min(batch_size, max(smallest_batch, len(distinct)))
     embeddings = []
     hidden = True if len(distinct) <= size else None  # None: shown on a terminal
@@ -154,17 +155,3 @@ def embed_in_batches(
             embeddings.append(run(np.ascontiguousarray(distinct[rows], np.float32))[start - end :])
             progress.update(end - start)
     return np.concatenate(embeddings)[places]
-
-
-def _distinct(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images without repetitions, and for each of `images` its index among them."""
-    first: dict[bytes, int] = {}  # digest -> index among the distinct images
-    rows: list[int] = []
-    places = np.empty(len(images), np.int64)
-    for row, image in enumerate(images):
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-        if digest not in first:
-            first[digest] = len(rows)
-            rows.append(row)
-        places[row] = first[digest]
-    return images[rows], places

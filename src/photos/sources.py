@@ -10,11 +10,13 @@ from __future__ import annotations
 import abc
 import hashlib
 import os
-from typing import Iterable, Iterator
+from types import MappingProxyType
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.repeats import first_places
 from insightface_mx.cli.types import Size
 from insightface_mx.formats import cache
 from insightface_mx.formats.face_records import FaceRecords
@@ -43,7 +45,14 @@ class PhotoReader:
 
 
 class Source(abc.ABC):
-    """The photos of a folder or file, in its order."""
+    """The photos of a folder or file, in its order.
+
+    Attributes:
+        repeated: Index of a photo whose content was there before -> index of the first photo of this content. Only a
+            verification set has such photos, each as often as it is in a pair; in others contents are not compared.
+    """
+
+    repeated: Mapping[int, int] = MappingProxyType({})
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -128,6 +137,8 @@ class _VerificationSet(Source):
     def __init__(self, path: str) -> None:
         self._path = path
         self._encoded, _ = read_bin(path)
+        firsts = enumerate(first_places(self._encoded).tolist())
+        self.repeated = {index: first for index, first in firsts if index != first}
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -160,7 +171,7 @@ def open_source(path: str, root: str | None = None) -> Source:
         images = sorted(file for file in _files_below(path, []) if is_image(file))
         if not images:
             raise UserError(f"{path} holds no image files ({', '.join(EXTENSIONS)})")
-        return _Files([Photo(image) for image in images])
+        return _Files(_labelled_by_folder(path, images))
     if os.path.isdir(path) or path.lower().endswith(".rec"):
         return _Records(records if os.path.isdir(path) else path)
     if path.lower().endswith(".bin"):
@@ -194,13 +205,12 @@ def identity_photos(path: str, root: str | None = None, flat: bool = False) -> t
     if not photos:
         reason = f"left out: {skipped[0][0]} ({skipped[0][1]}), {len(skipped)} in all" if skipped else "it is empty"
         raise UserError(f"{path} holds no photo of an identity; {reason}")
-    if all(is_class(photo.identity) for photo in photos):
-        return sorted(photos, key=lambda photo: int(photo.identity)), skipped
-    return sorted(photos, key=lambda photo: photo.identity), skipped
+    place = _place_of(photo.identity for photo in photos)
+    return sorted(photos, key=lambda photo: place[photo.identity]), skipped
 
 
 def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:
-    """Read aligned faces, spread evenly over a source; images that cannot be used are left out.
+    """Read different aligned faces, spread evenly over a source; images that cannot be used are left out.
 
     Args:
         path: As `open_source` takes it.
@@ -214,8 +224,11 @@ def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:
         UserError: The source cannot be read, or none of these images can be used.
     """
     source = open_source(path)
-    indexes = np.unique(np.linspace(0, len(source) - 1, most).astype(int)).tolist()
-    found = [_image_or_error(source, index) for index in indexes]
+    indexes: Sequence[int] = range(len(source))
+    if source.repeated:
+        indexes = [index for index in indexes if index not in source.repeated]
+    chosen = np.unique(np.linspace(0, len(indexes) - 1, most).astype(int)).tolist()
+    found = [_image_or_error(source, indexes[place]) for place in chosen]
     images = [network_input(fit(image, image_size)) for image in found if not isinstance(image, UserError)]
     problems = [problem for problem in found if isinstance(problem, UserError)]
     if not images:
@@ -275,6 +288,22 @@ def _from_folder(root: str, flat: bool) -> tuple[list[Photo], Skipped]:
         reason = f"its name does not end in {', '.join(EXTENSIONS)}"
         skipped += [(file, reason) for file in files if not is_image(file)]
     return photos, skipped
+
+
+def _labelled_by_folder(root: str, images: Sequence[str]) -> list[Photo]:
+    """Give the images of every folder in `root` the class that build-set gives this identity; the others have none."""
+    start = len(os.path.join(root, ""))
+    parts = [image[start:].partition(os.sep) for image in images]
+    identities = [first if separator else "" for first, separator, _ in parts]
+    place = {**_place_of(filter(None, identities)), "": NO_LABEL}
+    return [Photo(image, identity, place[identity]) for image, identity in zip(images, identities)]
+
+
+def _place_of(identities: Iterable[str]) -> dict[str, int]:
+    """Return the place of every identity: by number if all of them are numbers, otherwise by name."""
+    names = sorted(set(identities))
+    key: Callable[[str], int | str] = int if all(map(is_class, names)) else str
+    return {name: place for place, name in enumerate(sorted(names, key=key))}
 
 
 def _files_below(folder: str, skipped: Skipped) -> Iterator[str]:

@@ -12,8 +12,9 @@ from harness import orl_photo, status_of
 from harness import run as run_command
 from pyarrow import parquet
 
+from insightface_mx.datasets import build
 from insightface_mx.deploy import embed, face_table
-from insightface_mx.deploy.face_model import FaceModel
+from insightface_mx.deploy.face_model import Face, FaceModel
 from insightface_mx.deploy.face_options import EmbedOptions
 from insightface_mx.eval import verification
 from insightface_mx.formats import manifest
@@ -99,6 +100,63 @@ def test_a_verification_set_as_verification_py_embeds_it(work, tmp_path):
         table["embedding"], np.load(tmp_path / "pairs-0001-embeddings.npz")["embeddings"], atol=1e-5
     )
     np.testing.assert_allclose(table["embedding"], expected_features(work, flip=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("aligned", [["--aligned"], []])
+def test_an_image_that_a_verification_set_repeats_is_embedded_once(work, tmp_path, monkeypatch, capsys, aligned):
+    order = [0, 1, 0, 2, 3, 3, 1, 0, 4, 9, 9, 0]
+    contents = [face(number) for number in range(4)] + [b"no image"] * 6
+    write_bin(str(tmp_path / "pairs.bin"), [contents[number] for number in order], [True, False] * 3)
+    read, embedded = [], []
+    monkeypatch.setattr(embed, "CHUNK", 5)
+    monkeypatch.setattr(
+        sources, "decode_photo", lambda *args, decode=sources.decode_photo: read.append(args[1]) or decode(*args)
+    )
+    get_feature = FaceModel.get_feature
+    monkeypatch.setattr(
+        FaceModel, "get_feature", lambda model, faces: embedded.append(len(faces)) or get_feature(model, faces)
+    )
+    monkeypatch.setattr(FaceModel, "get_faces", lambda model, images: [[_whole(image)] for image in images])
+    options = [*aligned, "--backend", "mxnet"]
+    assert status_of(embed, *command(work, tmp_path / "pairs.bin", tmp_path / "a.npz", *options)) == 2
+    assert read == [f"{tmp_path}/pairs.bin: image {index}" for index in (0, 1, 3, 4, 8)]
+    assert sum(embedded) == 4
+    said = capsys.readouterr().err
+    assert "error: 3 images could not be used" in said and "pairs.bin: image 8 is not an image" in said
+    assert "error: 9: it is the same as 8, which cannot be used" in said
+    table = np.load(tmp_path / "a.npz")
+    good = [index for index, number in enumerate(order) if number < 4]
+    assert table["name"].tolist() == [str(index) for index in good]
+    expected = expected_features(work)[[order[index] for index in good]]
+    np.testing.assert_allclose(table["embedding"], expected, atol=1e-5)
+
+
+def _whole(image):
+    return Face(np.zeros(4), 1.0, np.zeros((5, 2)), network_input(image))
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("b", "a", "10"), {"b": 2, "a": 1, "10": 0}),
+        (("10", "9", "2"), {"10": 2, "9": 1, "2": 0}),
+        (("Zoe", "anna/deep", "empty"), {"Zoe": 0, "anna": 1}),
+    ],
+)
+def test_labels_of_a_folder_are_those_of_build_set(work, tmp_path, names, labels):
+    for number, name in enumerate(names):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(2 * (name != "empty")):
+            (tmp_path / "photos" / name / f"{index}.png").write_bytes(face(2 * number + index))
+    run_command(build, tmp_path / "photos", "--output", tmp_path / "set", "--aligned", "--workers", 1)
+    (tmp_path / "photos" / "of_nobody.png").write_bytes(face(9))
+    run(work, tmp_path / "photos", tmp_path / "a.npz", "--aligned")
+    table = np.load(tmp_path / "a.npz")
+    found = dict(zip(table["name"].tolist(), table["label"].tolist()))
+    assert found.pop(f"{tmp_path}/photos/of_nobody.png") == -1
+    assert {os.path.relpath(name, tmp_path / "photos").split(os.sep)[0]: found[name] for name in found} == labels
+    lines = (line.split("\t") for line in (tmp_path / "set" / "train.lst").read_text().splitlines())
+    assert found == {path: int(float(label)) for _, path, label in lines}
 
 
 def test_lists(work, tmp_path):

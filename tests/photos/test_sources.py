@@ -132,3 +132,10 @@ def test_aligned_images_are_spread_and_leave_out_what_cannot_be_used(tmp_path):
         (tmp_path / f"{index}.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"0\.png is not an image"):
         aligned_images(str(tmp_path), (12, 10), 3)
+
+
+def test_aligned_images_of_a_verification_set_are_different(tmp_path):
+    images = [cv2.imencode(".png", np.full((8, 8, 3), 10 * value, np.uint8))[1].tobytes() for value in range(6)]
+    write_bin(str(tmp_path / "pairs.bin"), [images[value] for value in (0, 1, 0, 2, 0, 3, 4, 0, 0, 5)], [True] * 5)
+    for most, expected in ((9, [0, 10, 20, 30, 40, 50]), (3, [0, 20, 50])):
+        assert aligned_images(str(tmp_path / "pairs.bin"), (8, 8), most)[:, 0, 0, 0].tolist() == expected
