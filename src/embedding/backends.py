@@ -3,18 +3,15 @@
     backend = load("../model/r50,1")
     embeddings = backend.embed(images)
 
-MXNet is the reference. The others run a checkpoint as an ONNX file. It is written and proven against MXNet on first
-use, and stored in the user's cache folder under a hash of the checkpoint.
+MXNet is the reference. The others run a checkpoint as an ONNX file, which module `exported` writes on first use.
 
 Several threads may use one back end: MXNet runs their batches one after the other, the others run them side by side.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
-from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
@@ -22,23 +19,20 @@ import numpy as np
 from insightface_mx.base.compat import Context, mx, mxnet_lock
 from insightface_mx.base.errors import UserError, pip_command
 from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
-from insightface_mx.conversion import export, proof, runtime
 from insightface_mx.conversion import file as onnx_file
+from insightface_mx.conversion import proof, runtime
 from insightface_mx.embedding.choices import CHOICES, PACKAGES
+from insightface_mx.embedding.exported import Unfit, export_once
 from insightface_mx.engine import BATCH_SIZE, face_network
 from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.network import embed_in_batches, load_model
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
-from insightface_mx.formats import atomic, cache, checkpoint
+from insightface_mx.formats import checkpoint
 
 INT8_COSINE = 0.98  # between two runtimes' int8 embeddings of an image: they round at different places
 
 Run = Callable[[np.ndarray], np.ndarray]  # from float32 images (b, 3, height, width) to embeddings (b, length)
-
-
-class Unfit(UserError):
-    """A back end cannot run a network, or computes something else."""
 
 
 class Backend:
@@ -108,8 +102,9 @@ def load(
         flush_in_threads(contexts)
         *first_choices, last = _candidates(name, model, contexts[0].device_type == "gpu")
         size = image_size or image_size_of(model, network_input)
+        reasons: set[str] = set()
         for candidate in first_choices:
-            backend = _load_or_warn(candidate, model, size, contexts, network_input)
+            backend = _load_or_warn(candidate, model, size, contexts, network_input, reasons)
             if backend is not None:
                 return backend
         return _load(last, model, size, contexts, network_input)
@@ -135,7 +130,10 @@ def onnx_backend(name: str, path: str, image_size: Size) -> Backend:
     Raises:
         Unfit: The back end cannot run the file.
     """
-    return _of_model(name, runtime.own_model(path, image_size), image_size)
+    try:
+        return _of_model(name, runtime.own_model(path, image_size), image_size)
+    except UserError as error:
+        raise Unfit(str(error)) from error
 
 
 def _of_model(name: str, model: runtime.Model, image_size: Size) -> Backend:
@@ -165,18 +163,26 @@ def _load(name: str, model: str, image_size: Size, contexts: list[Context], netw
         return Backend(name, _mxnet(model, image_size, contexts, network_input), image_size)
     if model.endswith(".onnx"):
         return _of_file(name, model, image_size)
-    path, expected = _exported(model, image_size, network_input)
-    return _proven(onnx_backend(name, path, image_size), expected, is_int8=False)
+    exported = export_once(model, image_size, network_input)
+    return _proven(onnx_backend(name, exported.path, image_size), exported.expected, is_int8=False)
 
 
 def _load_or_warn(
-    name: str, model: str, image_size: Size, contexts: list[Context], network_input: NetworkInput
+    name: str,
+    model: str,
+    image_size: Size,
+    contexts: list[Context],
+    network_input: NetworkInput,
+    reasons: set[str],
 ) -> Backend | None:
-    """Load a back end; None, after a warning, where it is unfit."""
+    """Load a back end; None where it is unfit, after a warning if the reason is not one of `reasons` yet."""
     try:
         return _load(name, model, image_size, contexts, network_input)
-    except Unfit as reason:
-        logging.warning("skipped a faster back end: %s", reason)
+    except Unfit as error:
+        reason = str(error)
+        if reason not in reasons:
+            logging.warning("skipped a faster back end: %s", reason)
+        reasons.add(reason)
         return None
 
 
@@ -199,40 +205,6 @@ def _proven(backend: Backend, expected: np.ndarray, is_int8: bool) -> Backend:
     if not agrees:
         raise Unfit(f"{backend.name} disagrees with the reference: {difference}")
     return backend
-
-
-def _exported(model: str, image_size: Size, network_input: NetworkInput) -> tuple[str, np.ndarray]:
-    """Return a checkpoint as a proven ONNX file, and MXNet's embeddings of the images that prove it."""
-    path = _cache_path(model, image_size, network_input)
-    expected = path.with_suffix(".npy")
-    if not expected.exists():
-        network = export.load_network(model, image_size, network_input=network_input)
-        images = proof.make_images(image_size)
-        logging.info("writing %s as an ONNX file, once: %s", model, path)
-        try:
-            export.export(network, str(path), images)
-        except UserError as error:
-            raise Unfit(str(error)) from error
-        run = proof.mxnet_runner(network.symbol, network.params, images.shape)
-        with atomic.atomic_path(str(expected)) as temporary, open(temporary, "wb") as file:
-            np.save(file, run(images)[0])
-    return str(path), np.load(str(expected))
-
-
-def _cache_path(model: str, image_size: Size, network_input: NetworkInput) -> Path:
-    """Return where the ONNX file of a checkpoint is stored: the name is a hash of the content and the input."""
-    prefix, epoch = checkpoint.parse(model)
-    metadata = checkpoint.saved_metadata(prefix, epoch)
-    input_text = repr(sorted(network_input.or_else(face_network.saved_input(metadata)).given().items()))
-    content = hashlib.blake2b(f"{tuple(image_size)!r}{input_text}".encode(), digest_size=12)
-    try:
-        for part in (checkpoint.symbol_path(prefix), checkpoint.params_path(prefix, epoch)):
-            cache.hash_file(content, part)
-        return cache.cache_folder() / "networks" / f"{content.hexdigest()}.onnx"
-    except OSError as error:
-        raise UserError(f"cannot open {error.filename}: {error.strerror}; give the model as PREFIX,EPOCH") from error
-    except RuntimeError as error:  # no home folder
-        raise Unfit(f"{error}: set XDG_CACHE_HOME to a folder for the ONNX file") from error
 
 
 def _mxnet(model: str, image_size: Size, contexts: list[Context], network_input: NetworkInput) -> Run:
