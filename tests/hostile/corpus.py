@@ -5,11 +5,37 @@ from __future__ import annotations
 import re
 from typing import Sequence
 
-from hostile import checkpoints, images, lists, training_sets, verification
+from hostile import (
+    caches,
+    calibration,
+    checkpoints,
+    chunks,
+    images,
+    lists,
+    onnx_files,
+    options,
+    training_sets,
+    verification,
+    weights,
+)
 from hostile.rule import Case, Group
 
 GROUPS: list[Group] = [
-    group for module in (images, verification, training_sets, lists, checkpoints) for group in module.GROUPS
+    group
+    for module in (
+        images,
+        verification,
+        training_sets,
+        lists,
+        checkpoints,
+        calibration,
+        chunks,
+        caches,
+        onnx_files,
+        options,
+        weights,
+    )
+    for group in module.GROUPS
 ]
 LEAST_CASES = 1500
 EVERY = 10  # in `make test`: every tenth case, and those with an h number
