@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -35,12 +36,16 @@ def prepare(folder: Path) -> None:
     write_training_set(str(folder), groups, SIZE)
 
 
-def prepare_cached(folder: Path) -> None:
-    """Write a training set with its caches, which are otherwise written for large sets only."""
-    prepare(folder)
+def write_caches(folder: Path) -> None:
+    """Let the project write the caches of a set, which are otherwise written for large sets only."""
     cache.MIN_CACHED_BYTES = 0
     assert len(TrainingSet(str(folder)).identities) == IDENTITIES
-    assert {path.suffix for path in folder.iterdir()} >= {".npz"}
+
+
+def prepare_cached(folder: Path) -> None:
+    """Write a training set and its caches; these do not fit a copy, so each case has them written again."""
+    prepare(folder)
+    write_caches(folder)
 
 
 def record(label: Any, payload: bytes, record_id: int = 0) -> Record:
@@ -285,46 +290,65 @@ def list_photos(folder: Path) -> None:
 
 def cached_cases(good: Path) -> Iterator[Case]:
     """Yield sets whose caches are damaged or of another set: they are made again."""
-    arrays = dict(np.load(good / "train.idx.npz"))
+
+    def spoiled(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+        def make(folder: Path) -> None:
+            for source in ("train.rec", "train.idx", "property"):
+                shutil.copy2(good / source, folder / source)
+            write_caches(folder)
+            (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+        return make
+
+    def forged(name: str, values: dict[str, Any]) -> Callable[[Path], object]:
+        return spoiled(name, lambda content: npz({**np.load(io.BytesIO(content)), **values}))
+
     for name in ("train.idx.npz", "train.table.npz"):
-        for kind, content in damaged((good / name).read_bytes(), name, flips=40, cuts=8, words=20):
-            yield Case(f"{name}: {kind}", with_file(good, name, content), VALUE)
+        for kind, _ in damaged((good / name).read_bytes(), name, flips=40, cuts=8, words=20):
+
+            def damage(content: bytes, name: str = name, kind: str = kind) -> bytes:
+                return dict(damaged(content, name, flips=40, cuts=8, words=20))[kind]
+
+            yield Case(f"{name}: {kind}", spoiled(name, damage), VALUE)
         for kind, content in foreign():
             yield Case(f"{name}: {kind}", with_file(good, name, content), VALUE)
         for kind, make in odd_files(Path(name)):
             yield Case(f"{name}: {kind}", changed(good, make), VALUE)
-        yield Case(f"h15 {name}: a zip bomb", with_file(good, name, bomb(2 << 30, arrays)), VALUE)
-        yield Case(f"{name}: a huge shape", with_file(good, name, npz_of_shape("(1000000000000,)", arrays)), VALUE)
+        array = "numbers" if name == "train.idx.npz" else "classes"
+        for title, content in (
+            ("a zip bomb", bomb(2 << 30, {}, array)),
+            ("a huge shape", npz_of_shape("(1000000000000,)", {}, array)),
+        ):
+            yield Case(f"h15 {name}: {title}", with_file(good, name, content), VALUE)
+    records = IDENTITIES * (PHOTOS + 1) + 1
+    numbers = np.arange(records)
     for name, values in {
-        "numbers too large": {"numbers": arrays["numbers"] + 2**40},
-        "offsets too large": {"offsets": arrays["offsets"] + 2**50},
-        "offsets negative": {"offsets": -arrays["offsets"] - 1},
-        "fewer offsets": {"offsets": arrays["offsets"][:3]},
-        "no numbers": {"numbers": np.empty(0, np.int64)},
-        "text": {"numbers": np.array(["a"] * len(arrays["numbers"]))},
-        "floats": {"numbers": arrays["numbers"] * 1.5},
-        "two dimensions": {"numbers": arrays["numbers"][:, None]},
+        "numbers too large": {"numbers": numbers + 2**40},
+        "numbers negative": {"numbers": -numbers},
+        "offsets too large": {"offsets": numbers + 2**50},
+        "offsets negative": {"offsets": -numbers - 1},
+        "fewer offsets": {"offsets": numbers[:3]},
+        "nothing": {"numbers": numbers[:0], "offsets": numbers[:0]},
+        "text": {"numbers": np.array(["a"] * records)},
+        "floats": {"numbers": numbers * 1.5},
+        "two dimensions": {"numbers": numbers[:, None]},
         "a number": {"numbers": np.int64(3)},
-        "records": {"numbers": np.zeros(26, [("a", "i8"), ("b", "f4")])},
-        "bools": {"offsets": arrays["offsets"] > 0},
+        "records": {"numbers": np.zeros(records, [("a", "i8"), ("b", "f4")])},
+        "bools": {"offsets": numbers > 0},
+        "more arrays": {"other": numbers},
     }.items():
-        yield Case(f"h29 train.idx.npz forged: {name}", with_file(good, "train.idx.npz", npz({**arrays, **values})))
-    yield Case(
-        "train.idx.npz forged: one array", with_file(good, "train.idx.npz", npz({"stamp": arrays["stamp"]})), EITHER
-    )
-    table = dict(np.load(good / "train.table.npz"))
+        yield Case(f"h29 train.idx.npz forged: {name}", forged("train.idx.npz", values), EITHER)
     for name, values in {
-        "ranges outside": {"ranges": table["ranges"] + 10_000},
-        "ranges backwards": {"ranges": table["ranges"][:, ::-1]},
-        "ranges negative": {"ranges": -table["ranges"]},
-        "ranges of three": {"ranges": np.ones((5, 3), np.int64)},
-        "ranges of floats": {"ranges": table["ranges"] + 0.5},
-        "problems of bytes": {"problems": np.array([b"\x1b[2J" * 1000])},
-        "problems of numbers": {"problems": np.arange(3)},
-        "problems of a megabyte": {"problems": np.array(["p" * (1 << 20)])},
-        "no ranges": {"ranges": np.empty((0, 2), np.int64)},
+        "huge classes": {"classes": np.full(records, 2**31 - 1, np.int32)},
+        "negative classes": {"classes": np.full(records, -5, np.int32)},
+        "no images": {"classes": np.full(records, -1, np.int32)},
+        "fewer classes": {"classes": np.zeros(2, np.int32)},
+        "floats": {"classes": np.full(records, np.nan)},
+        "text": {"classes": np.array(["\x1b[2J"] * records)},
+        "two dimensions": {"classes": np.zeros((records, 2), np.int32)},
+        "nothing": {"classes": np.zeros(0, np.int32)},
     }.items():
-        yield Case(f"train.table.npz forged: {name}", with_file(good, "train.table.npz", npz({**table, **values})))
+        yield Case(f"h29 train.table.npz forged: {name}", forged("train.table.npz", values), EITHER)
     yield Case("h19 the caches of another set of equal size and time", _of_another_set(good), VALUE)
 
 
@@ -364,30 +388,28 @@ def _with_member(arrays: dict[str, Any], name: str, content: bytes, method: int,
 
 
 def _of_another_set(good: Path) -> Callable[[Path], object]:
-    """Return a function that puts the files of a set of equal sizes and times in the place of the good ones."""
+    """Return a function that puts an index of equal size and time in the place of the one that was cached."""
 
     def make(folder: Path) -> None:
-        changed(good, lambda _: None)(folder)
-        for name in ("train.rec", "train.idx"):
-            before = os.stat(folder / name)
-            content = (folder / name).read_bytes()
-            if name == "train.idx":
-                first, second, *rest = content.decode().splitlines(keepends=True)
-                content = "".join([first, *rest, second]).encode()
-            other = folder / f"{name}.other"
-            other.write_bytes(content)
-            os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
-            other.replace(folder / name)
+        for source in ("train.rec", "train.idx", "property"):
+            shutil.copy2(good / source, folder / source)
+        write_caches(folder)
+        index = folder / "train.idx"
+        before = index.stat()
+        first, second, *rest = index.read_text().splitlines(keepends=True)
+        index.write_text("".join([first, *rest, second]))
+        os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     return make
 
 
 def read_cached(folder: Path) -> None:
-    """Read a set with caches: it must be the set that the .rec file holds."""
+    """Read a set with caches: its images must be those of the .rec file, in the order of the index."""
     data = TrainingSet(str(folder))
-    assert [len(ids) for ids in data.identities] == [PHOTOS] * IDENTITIES
     ids = [int(line.split("\t")[0]) for line in (folder / "train.idx").read_text().splitlines()]
     assert RecordFile(str(folder / "train.rec")).keys() == ids
+    data.records.image_ids(images_filter=2)
+    assert sorted(len(images) for images in data.identities) == [PHOTOS] * IDENTITIES
     for identity in data.identities:
         for record_id in identity.tolist():
             assert data.image(record_id)[:2] == b"\xff\xd8"
