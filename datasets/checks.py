@@ -108,7 +108,7 @@ def read_set(folder: str) -> FoundSet:
     with ThreadPoolExecutor(cpu_count()) as pool:
         indexes = file.keys()
         found = pool.map(lambda index: _inspect(file, index, index in table_records), indexes)
-        records = dict(zip(indexes, tqdm(found, total=len(indexes), unit="rec", desc="reading", disable=None)))
+        records = dict(zip(tqdm(indexes, unit="rec", desc="reading", disable=None), found))
     return FoundSet(folder, file, table, table_problem, declared, records, problems)
 
 

@@ -1,4 +1,8 @@
-"""Write tables of faces: columns name, label, face, box, score and embedding, as .npz, .csv or .parquet."""
+"""Write tables of faces: columns name, label, face, box, score and embedding, as .npz, .csv or .parquet.
+
+A name is a path, whose bytes need not be UTF-8. A .csv has these bytes, an .npz the text that Python makes of them; a
+.parquet, which holds UTF-8 alone, has backslash, x and two hexadecimal digits for a byte that is none.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ def write_npz(path: str, tables: Iterable[Table]) -> None:
 def write_csv(path: str, tables: Iterable[Table]) -> None:
     """Write a line for each face after a line of names; the embedding's columns are e0, e1, ..."""
     with report_write_errors(path), atomic_path(path) as temporary, open(
-        temporary, "w", newline="", encoding="utf-8"
+        temporary, "w", newline="", encoding="utf-8", errors="surrogateescape"
     ) as file:
         lines = csv.writer(file)
         for index, table in enumerate(tables):
@@ -89,7 +93,9 @@ def write_parquet(path: str, tables: Iterable[Table]) -> None:
             length = table["embedding"].shape[1]
             embeddings = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(table["embedding"].ravel()), length)
             corners = dict(zip(CORNERS, table["box"].T.copy()))
-            plain = {key: table[key] for key in ("name", "label", "face")}
+            paths = (name.encode("utf-8", "surrogateescape") for name in table["name"].tolist())
+            names = pyarrow.array([path.decode("utf-8", "backslashreplace") for path in paths], pyarrow.string())
+            plain = {"name": names, "label": table["label"], "face": table["face"]}
             rows = pyarrow.table({**plain, **corners, "score": table["score"], "embedding": embeddings})
             file = file or parquet.ParquetWriter(temporary, rows.schema)
             file.write_table(rows)

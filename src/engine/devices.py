@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Iterable
 
 from insightface_mx.base.compat import Context, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.device import CTX_HELP
+from insightface_mx.engine.cpu_rewrite import once_log
 
 
 def get_contexts(device: str = "") -> list[Context]:
@@ -38,8 +38,8 @@ def get_contexts(device: str = "") -> list[Context]:
 
 
 def _cpu(log_line: str) -> list[Context]:
-    """Return the CPU where another device might have been expected, and log why."""
-    logging.info(log_line)
+    """Return the CPU where another device might have been expected, and log why, once."""
+    once_log(log_line)
     return [mx.cpu()]
 
 

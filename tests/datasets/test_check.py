@@ -1,5 +1,6 @@
 """check.py: every kind of damage gets its line, and --repair leaves a set in which nothing is wrong."""
 
+import io
 import os
 import re
 import struct
@@ -8,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 from harness import error_of, run, status_of
+from tqdm import tqdm
 
 from insightface_mx.base.compat import mx
-from insightface_mx.datasets import check
+from insightface_mx.datasets import check, checks
 from insightface_mx.datasets.checks import check_copies, check_records, check_table, find_problems, read_set
 from insightface_mx.formats.face_records import FaceRecords
 from insightface_mx.formats.identity_table import read_table
@@ -41,6 +43,22 @@ def identities():
 def whole(tmp_path, identities):
     """Images are the records 1 to 24, the identities' records 25 to 30."""
     return write(tmp_path / "data", identities)
+
+
+def test_the_bar_ends_at_the_last_record(whole, monkeypatch):
+    ends = []
+
+    class Bar(tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **{**options, "disable": False, "file": io.StringIO()})
+
+        def close(self):
+            ends.append((self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(checks, "tqdm", Bar)
+    read_set(str(whole))
+    assert ends[0] == (31, 31)
 
 
 def offsets(folder):

@@ -225,6 +225,23 @@ def test_bad_photos_among_good_ones(work, tmp_path, capsys):
     assert (table["score"] > 0.8).all() and table["box"][0, 2] - table["box"][0, 0] > 100
 
 
+@pytest.mark.slow
+def test_a_name_that_is_not_utf8(work, tmp_path):
+    folder = os.fsencode(tmp_path / "photos")
+    os.mkdir(folder)
+    for name in (b"caf\xe9.png", "caf\u00e9.png".encode(), b"a\nb.png"):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(face(1))
+    for ending in ("npz", "csv", "parquet"):
+        run(work, tmp_path / "photos", tmp_path / f"a.{ending}", "--aligned")
+    names = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    assert sorted(map(os.fsencode, np.load(tmp_path / "a.npz")["name"].tolist())) == names
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert sorted(os.fsencode(row[0]) for row in list(csv.reader(file))[1:]) == names
+    found = parquet.read_table(tmp_path / "a.parquet")["name"].to_pylist()
+    assert sorted(os.path.basename(name) for name in found) == ["a\nb.png", "caf\\xe9.png", "caf\u00e9.png"]
+
+
 def test_all_faces(work, tmp_path):
     (tmp_path / "list").write_text(f"{work}/photos/two.png\n{work}/photos/one.png\n")
     run(work, tmp_path / "list", tmp_path / "a.npz", "--all-faces")

@@ -9,6 +9,7 @@ import pytest
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine import devices
+from insightface_mx.engine.cpu_rewrite import OnceLog
 
 
 @pytest.fixture
@@ -76,10 +77,12 @@ def test_gpus_that_are_missing(gpus, device, visible, message):
         ("gpu-or-cpu:2", ["no GPU 2: on the CPU"]),
     ],
 )
-def test_what_is_logged_for_the_cpu(gpus, caplog, device, lines):
+def test_what_is_logged_for_the_cpu(gpus, caplog, monkeypatch, device, lines):
     gpus(0)
     caplog.set_level(logging.INFO)
-    devices.get_contexts(device)
+    monkeypatch.setattr(devices, "once_log", OnceLog())
+    for _ in range(2):
+        devices.get_contexts(device)
     assert caplog.messages == lines
 
 
