@@ -6,19 +6,27 @@ because numpy's own trust the sizes and types that a file claims.
 
 from __future__ import annotations
 
+import os
 import pickle
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, shorten
+from insightface_mx.base.limits import PAIRED_IMAGE_BYTES, PAIRED_IMAGES
 from insightface_mx.formats import safe_pickle
 from insightface_mx.formats.atomic import atomic_path
+from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
+
+_WHOLE_NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")  # types of numpy
 
 
 def read_bin(path: str) -> tuple[list[bytes], list[bool]]:
-    """Read a verification set, of Python 2 or 3 and pickle protocols 0 to 4, with images as bytes or 1-d uint8 arrays.
+    """Read a verification set, of Python 2 or 3, numpy 1 or 2, and any pickle protocol.
+
+    Images are bytes, bytearrays, or uint8 arrays with one side longer than 1, in a list, tuple or object array. Flags
+    are booleans or whole numbers, of Python or numpy, in the same or in an array of numbers.
 
     Returns:
         2n encoded images, and n flags: whether images 2i and 2i + 1 show the same person.
@@ -27,8 +35,9 @@ def read_bin(path: str) -> tuple[list[bytes], list[bool]]:
         UserError: The file cannot be opened, is damaged, or holds or names anything else; nothing was run.
     """
     try:
-        with open(path, "rb") as file:
-            return _images_and_flags(safe_pickle.load(file, _ALLOWED, encoding="bytes"))
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            return _images_and_flags(safe_pickle.load(file, _allowed(size), encoding="bytes"), size)
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     except safe_pickle.DAMAGE as error:
@@ -64,21 +73,31 @@ def write_bin(path: str, images: Iterable[bytes | np.ndarray], issame: Iterable[
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _images_and_flags(content: object) -> tuple[list[bytes], list[bool]]:
-    """Check what a pickle holds. Raises UnpicklingError if it is no verification set."""
-    if not isinstance(content, (list, tuple)) or len(content) != 2:
+def _images_and_flags(content: object, size: int) -> tuple[list[bytes], list[bool]]:
+    """Check what a pickle of `size` bytes holds. Raises UnpicklingError if it is no verification set."""
+    pair = _values(content)
+    if len(pair) != 2:
         raise pickle.UnpicklingError("it does not hold two lists, images and flags")
-    images, flags = content
-    if not isinstance(images, (list, tuple)) or not isinstance(flags, (list, tuple)):
-        raise pickle.UnpicklingError("it does not hold two lists, images and flags")
+    images, flags = map(_values, pair)
     if not flags or len(images) != 2 * len(flags):
         raise pickle.UnpicklingError(f"it holds {len(images)} images for {len(flags)} pairs")
+    if len(images) > max(PAIRED_IMAGES, size // PAIRED_IMAGE_BYTES):
+        raise pickle.UnpicklingError(f"it names {len(images)} images, more than its {size} bytes can hold")
     return [_image(i, entry) for i, entry in enumerate(images)], [_flag(i, entry) for i, entry in enumerate(flags)]
+
+
+def _values(entries: object) -> Sequence[object]:
+    """Return the entries of a list, tuple or array."""
+    if isinstance(entries, _Array):
+        return entries.values()
+    if not isinstance(entries, (list, tuple)):
+        raise pickle.UnpicklingError("it does not hold two lists, images and flags")
+    return entries
 
 
 def _image(index: int, entry: object) -> bytes:
     if isinstance(entry, _Array):
-        return entry.content
+        return entry.vector()
     if not isinstance(entry, bytes):
         raise pickle.UnpicklingError(f"image {index} is of type {type(entry).__name__}, not bytes")
     return entry
@@ -93,49 +112,104 @@ def _flag(index: int, entry: object) -> bool:
 class _DType:
     """Stands in for numpy.dtype."""
 
-    def __init__(self, code: str | bytes, *_: object) -> None:
-        self.code = code if isinstance(code, str) else code.decode("latin1")
+    __slots__ = ("code", "order")
 
-    def __setstate__(self, state: object) -> None:
-        """Ignore byte order and fields, which types of one byte do not have."""
+    def __init__(self, code: object, *_: object) -> None:
+        self.code, self.order = _text(code), "="
 
-    def require(self, code: str) -> None:
-        if self.code != code:
-            raise pickle.UnpicklingError(f"it holds numpy data of type {self.code}, not {code}")
+    def __setstate__(self, state: tuple) -> None:
+        """Take the byte order and ignore fields, which types of one number do not have."""
+        self.order = _text(state[1])
+
+    def numbers(self, content: object) -> list[int]:
+        """Return the booleans or whole numbers in the bytes of an array."""
+        if self.code not in _WHOLE_NUMBERS or self.order not in ("<", ">", "|", "=") or not isinstance(content, bytes):
+            raise pickle.UnpicklingError(f"it holds numpy data of type {shorten(self.code)}, not whole numbers")
+        return np.frombuffer(content, self.order + self.code).tolist()
 
 
 class _Array:
     """Stands in for numpy.ndarray: empty until the pickle sets its state."""
 
-    content = b""
+    _shape: object = (0,)
+    _dtype: object = None
+    _content: object = b""
 
     def __init__(self, *_: object) -> None:
         pass
 
     def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, _, content = state
-        dtype.require("u1")
-        if not isinstance(content, bytes) or shape != (len(content),):
-            raise pickle.UnpicklingError(f"it holds an array of shape {shape}, not a 1-d one of the length of its data")
-        self.content = content
+        _, self._shape, self._dtype, _, self._content = state
+
+    def vector(self) -> bytes:
+        """Return the bytes of an image: an array of uint8 with one side longer than 1."""
+        code, shape, content = self._type().code, self._shape, self._content
+        if code != "u1":
+            raise pickle.UnpicklingError(f"it holds numpy data of type {shorten(code)}, not u1")
+        if isinstance(content, bytes) and shape in ((len(content),), (len(content), 1), (1, len(content))):
+            return content
+        raise pickle.UnpicklingError("it holds an array that is not one row or column of as many bytes as it says")
+
+    def values(self) -> list[Any]:
+        """Return the entries: objects or whole numbers."""
+        return self._content if isinstance(self._content, list) else self._type().numbers(self._content)
+
+    def _type(self) -> _DType:
+        if not isinstance(self._dtype, _DType):
+            raise pickle.UnpicklingError("it holds a numpy array without a type")
+        return self._dtype
 
 
-def _numpy_bool(dtype: _DType, content: bytes) -> bool:
-    dtype.require("b1")
-    return content != b"\0"
+def _from_buffer(content: object, dtype: object, shape: object, *_: object) -> _Array:
+    """Stand in for the function by which numpy writes arrays in protocol 5."""
+    array = _Array()
+    array.__setstate__((1, shape, dtype, False, content))
+    return array
 
 
-def _encode(text: str, encoding: str | bytes) -> bytes:
-    """Stand in for codecs.encode, by which Python 3 writes bytes in protocols 0 to 2."""
-    if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"it holds text in the encoding {encoding!r}, not bytes")
-    return text.encode("latin1")
+def _scalar(dtype: _DType, content: object) -> int:
+    """Stand in for the function by which numpy writes single values."""
+    (value,) = dtype.numbers(content)
+    return value
 
 
-_ALLOWED: dict[str, Callable[..., object]] = {
-    "_codecs.encode": _encode,
-    "numpy.core.multiarray._reconstruct": _Array,
-    "numpy.core.multiarray.scalar": _numpy_bool,
-    "numpy.dtype": _DType,
-    "numpy.ndarray": _Array,
-}
+class _Encode:
+    """Stands in for codecs.encode, by which Python 3 writes bytes in protocols 0 to 2, and for bytearray.
+
+    A pickle can name one text many times; all results together have no more bytes than the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def __call__(self, text: str | bytes = b"", encoding: object = "latin1") -> bytes:
+        if isinstance(text, bytes):
+            return text
+        name = _text(encoding)
+        if name not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError(f"it holds text in the encoding '{shorten(name)}', not bytes")
+        self._left -= len(text)
+        if self._left < 0:
+            raise pickle.UnpicklingError("it makes more bytes than it has")
+        return text.encode("latin1")
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, (str, bytes)):
+        raise pickle.UnpicklingError(f"it holds a name of type {type(name).__name__}")
+    return name if isinstance(name, str) else name.decode("latin1")
+
+
+def _allowed(size: int) -> dict[str, Callable[..., object]]:
+    """Return what a pickle of `size` bytes may name, and what stands in for it."""
+    encode = _Encode(size)
+    return {
+        "_codecs.encode": encode,
+        "builtins.bytearray": encode,
+        "__builtin__.bytearray": encode,
+        "numpy.core.multiarray._reconstruct": _Array,
+        "numpy.core.multiarray.scalar": _scalar,
+        "numpy.core.numeric._frombuffer": _from_buffer,
+        "numpy.dtype": _DType,
+        "numpy.ndarray": _Array,
+    }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.formats import safe_pickle
 from insightface_mx.formats.verification_set import read_bin, write_bin
 
 IMAGES = [b"\xff\xd8\x00A\n'\"\\", b"\x89PNG\r\n"]
@@ -52,19 +53,68 @@ def test_reads_what_python_2_wrote(path, written):
     assert read_bin(write(path, base64.b64decode(written))) == (IMAGES, [True])
 
 
-@pytest.mark.parametrize("protocol", range(5))
-@pytest.mark.parametrize("entry", [bytes, lambda image: np.frombuffer(image, np.uint8).copy()])
-@pytest.mark.parametrize("flag", [bool, int, np.bool_])
+def array(image):
+    """An image as cv2.imdecode takes it today."""
+    return np.frombuffer(image, np.uint8).copy()
+
+
+def column(image):
+    """An image as cv2.imencode returned it in 2018."""
+    return array(image)[:, None]
+
+
+def objects(entries):
+    """An object array."""
+    found = np.empty(len(entries), object)
+    found[:] = entries
+    return found
+
+
+def of_numpy_2(content):
+    """The pickle as numpy 2 writes it; without frames, whose lengths would be wrong."""
+    if content[2:3] == b"\x95":
+        content = content[:2] + content[11:]
+    for name in (b"numpy.core.multiarray", b"numpy.core.numeric"):
+        new = name.replace(b".core", b"._core")
+        content = content.replace(bytes([len(name)]) + name, bytes([len(new)]) + new).replace(b"c" + name, b"c" + new)
+    return content
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("entry", [bytes, bytearray, array, column, lambda image: array(image)[None]])
+@pytest.mark.parametrize("flag", [bool, int, np.bool_, np.int64, np.uint8])
 def test_reads_every_protocol_of_python_3(path, protocol, entry, flag):
     content = ([entry(image) for image in IMAGES * 2], [flag(0), flag(1)])
     assert read_bin(write(path, pickle.dumps(content, protocol))) == (IMAGES * 2, [False, True])
 
 
-def test_reads_numpy_2_names(path):
-    content = pickle.dumps(([np.frombuffer(image, np.uint8).copy() for image in IMAGES], [np.bool_(True)]), 2)
-    renamed = content.replace(b"numpy.core.multiarray", b"numpy._core.multiarray")
-    assert renamed != content
-    assert read_bin(write(path, renamed)) == (IMAGES, [True])
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("numpy_2", [False, True])
+@pytest.mark.parametrize(
+    ("images", "flags"),
+    [
+        ([array(image) for image in IMAGES], [np.bool_(True)]),
+        ([column(image) for image in IMAGES], np.array([True])),
+        (tuple(IMAGES), np.array([1])),
+        (IMAGES, np.array([1], ">i4")),
+        (IMAGES, np.array([1], np.uint8)),
+        (objects(IMAGES), [True]),
+        (objects([column(image) for image in IMAGES]), objects([True])),
+        (objects([bytearray(image) for image in IMAGES]), (True,)),
+    ],
+)
+def test_reads_what_the_packers_of_others_wrote(path, protocol, numpy_2, images, flags):
+    content = pickle.dumps((images, flags), protocol)
+    if numpy_2:
+        renamed = of_numpy_2(content)
+        assert b"numpy.core" not in renamed
+        content = renamed
+    assert read_bin(write(path, content)) == (IMAGES, [True])
+
+
+def test_flags_of_an_array_keep_their_order(path):
+    flags = np.array([True, False, False, True, False])
+    assert read_bin(write(path, pickle.dumps((IMAGES * 5, flags), 4)))[1] == flags.tolist()
 
 
 def test_written_files_are_equal_and_open_with_plain_pickle(path, tmp_path):
@@ -138,11 +188,16 @@ def test_a_file_cannot_change_the_reader(path):
         (([b"a", None], [True]), "image 1 is of type NoneType"),
         (([b"a", b"b"], [2]), "flag 0 is of type int"),
         (([b"a", b"b"], [1.0]), "flag 0 is of type float"),
-        (([b"a", np.zeros((2, 2), np.uint8)], [True]), r"shape \(2, 2\)"),
+        (([b"a", np.zeros((2, 2), np.uint8)], [True]), "an array that is not one row or column"),
         (([b"a", np.zeros(2, np.float32)], [True]), "type f4, not u1"),
         (([b"a", np.array([None])], [True]), "type O8, not u1"),
-        (([b"a", b"b"], [np.float64(1)]), "type f8, not b1"),
+        (([b"a", b"b"], [np.float64(1)]), "type f8, not whole numbers"),
         (([b"a", b"b"], [np.zeros(1, np.uint8)]), "flag 0 is of type"),
+        (([b"a", b"b"], np.array([0.5])), "type f8, not whole numbers"),
+        (([b"a", b"b"], np.array([2])), "flag 0 is of type int"),
+        (([b"a", b"b"], np.array(["yes"])), "type U3, not whole numbers"),
+        (({"a": 1}, [True]), "two lists"),
+        (([b"a", b"b"], {True}), "set"),
     ],
 )
 def test_refuses_other_content(path, content, reason):
@@ -188,4 +243,75 @@ def test_a_huge_memo_number_takes_no_memory(path):
 
 def test_missing_file(path):
     with pytest.raises(UserError, match=r"cannot open .*set\.bin: No such file"):
+        read_bin(path)
+
+
+def test_a_pipe_is_refused(path):
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"cannot open .*set\.bin: it is a pipe, not a file"):
+        read_bin(path)
+
+
+DEEP = b")" + b"\x85" * (1 << 17)  # tuples nested so deeply that their hash ends the process
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x80\x02}" + DEEP + b"Ns.", "a dict whose keys are no names"),
+        (b"\x80\x02}(" + DEEP + b"Nu.", "a dict whose keys are no names"),
+        (b"(" + DEEP + b"Nd.", "a dict whose keys are no names"),
+        (b"\x80\x04\x8f(" + DEEP + b"\x90.", r"the operation b'\\x8f', which plain values do not need"),
+        (b"\x80\x04(" + DEEP + b"\x91.", r"the operation b'\\x91'"),
+        (b"(](" + DEEP + DEEP + b"e](" + DEEP + b"et.", "image 0 is of type tuple"),
+        (b"(" * 100 + b".", "nested too deeply"),
+        (b"\x80\x05\x96" + b"\0\0\0\0\1\0\0\0", "cut short"),  # 11 bytes: a bytearray of 4 GB
+        (b"\x80\x03B\xff\xff\xff\xff", "cut short"),
+        (b"\x80\x04\x95\0\0\0\0\1\0\0\0", "cut short"),
+        (b"I" + b"9" * 1000 + b"\n.", "a number of 1001 digits"),
+        (b"p" + b"9" * 1000 + b"\n.", "a number of 1001 digits"),
+        (b"c" + b"m" * (1 << 20) + b"\nname\n.", r"it names m{57}\.\.\.m{15}\.name, which"),
+        (b"c\x1b[2Jos\nsystem\n.", r"it names \\x1b\[2Jos\.system, which"),
+        (b"c_codecs\nencode\n(X\1\0\0\0aX\4\0\0\0\x1b[2JtR.", r"in the encoding '\\x1b\[2J'"),
+        (b"cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR.", "cut short or no pickle"),
+        (b"cnumpy\ndtype\n(X\4\0\0\0\x1b[2JtRp0\n0.", "the operation b'0'"),
+    ],
+)
+def test_hostile_files_are_refused_in_little_memory(path, content, reason):
+    write(path, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=rf"set\.bin is damaged or is no verification set: .*{reason}") as error:
+            read_bin(path)
+        assert tracemalloc.get_traced_memory()[1] < (1 << 20) + 100 * len(content)
+    finally:
+        tracemalloc.stop()
+    assert len(str(error.value)) < 500
+
+
+def test_a_file_cannot_name_one_image_without_end(path):
+    """A network would see each of them."""
+    image = bytes(100)
+    content = pickle.dumps(([image] * 120_000, [True] * 60_000), 2)
+    with pytest.raises(UserError, match=r"it names 120000 images, more than its \d+ bytes can hold"):
+        read_bin(write(path, content))
+    content = pickle.dumps(([image] * 20_000, [True] * 10_000), 2)
+    assert len(read_bin(write(path, content))[0]) == 20_000
+
+
+def test_a_text_that_is_encoded_many_times_takes_no_memory(path):
+    """Eight bytes of a pickle make a hundred thousand."""
+    text = b"X" + (100_000).to_bytes(4, "little") + b"a" * 100_000 + b"q\1"
+    once = b"h\0h\1\x85R"
+    content = b"\x80\x02](c_codecs\nencode\nq\0" + text + once * 20_000 + b"e]\x86."
+    with pytest.raises(UserError, match="it makes more bytes than it has"):
+        read_bin(write(path, content))
+
+
+def test_the_number_of_operations_is_limited(path, monkeypatch):
+    monkeypatch.setattr(safe_pickle, "MAX_OPERATIONS", 100)
+    write_bin(path, IMAGES * 10, [True] * 10)
+    assert len(read_bin(path)[0]) == 20
+    write_bin(path, IMAGES * 40, [True] * 40)
+    with pytest.raises(UserError, match="it has more than 100 operations"):
         read_bin(path)
