@@ -35,7 +35,7 @@ def fold(node: Node, known: Mapping[str, np.ndarray]) -> np.ndarray | None:
     try:
         with np.errstate(all="ignore"):
             return np.asarray(FOLDED[node.op](node, inputs))
-    except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         problem = f"node {shorten(node.name or node.output)} ({node.op}) does not fit its constants"
         raise UserError(f"{problem}: {shorten(error)}") from error
 

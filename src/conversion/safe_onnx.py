@@ -87,8 +87,7 @@ def read_model(path: str) -> Read:
         for tensor in tensors(model.graph):
             check_tensor(tensor)
         has_other_floats = to_float32(model)
-        is_changed |= has_other_floats or bool(model.graph.value_info)
-        del model.graph.value_info[:]  # hints, which may be wrong
+        is_changed |= has_other_floats | _open_sides(model.graph)
         onnx.checker.check_model(_without_parameters(model))
     except OSError as error:
         raise UserError(f"cannot open {error.filename or path}: {error.strerror}") from error
@@ -127,6 +126,17 @@ def describe_input(model: onnx.ModelProto, path: str) -> Input:
     if not (0 <= batch <= MAX_NETWORK_BATCH and min(height, width) >= 0 and height * width <= MAX_NETWORK_PIXELS):
         raise UserError(f"{path} takes {batch} images of {height}x{width} pixels, more than a face network does")
     return Input(inputs[0].name, batch or None, (height, width) if height and width else None)
+
+
+def _open_sides(graph: onnx.GraphProto) -> bool:
+    """Open the sides of the input that some programs write as 0 or -1, and remove hints; return whether it had any."""
+    dimensions = [side for value in graph.input for side in value.type.tensor_type.shape.dim]
+    wrong = [side for side in dimensions if side.HasField("dim_value") and side.dim_value in (0, -1)]
+    for side in wrong:
+        side.ClearField("dim_value")
+    has_hints = bool(graph.value_info)
+    del graph.value_info[:]  # sizes of tensors, which may be wrong
+    return has_hints or bool(wrong)
 
 
 def _check_model(model: onnx.ModelProto) -> None:

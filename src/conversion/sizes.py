@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SMALL = 4096  # numbers of a constant that may be the shape of something
 _INTEGERS = (6, 7)  # TensorProto.DataType
 _WEIGHT = {"Conv": 1, "QLinearConv": 3}  # the input that is the weight
+_WINDOWS = ("AveragePool", "Conv", "LpPool", "MaxPool", "QLinearConv")
+_WINDOW_LENGTHS = {"kernel_shape": 2, "strides": 2, "dilations": 2, "pads": 4}
 _SUMS = ("Gemm", "MatMul", "QLinearMatMul")  # of as many products as one side of the first input is long
 
 
@@ -39,21 +41,24 @@ def check_sizes(model: onnx.ModelProto, path: str, input_name: str, input_shape:
     times = max(1, batch // input_shape[0])
     last_use = {name: i for i, node in enumerate(model.graph.node) for name in node.input}
     last_use.update((output.name, len(model.graph.node)) for output in model.graph.output)
-    alive = multiplications = 0
+    constant = alive = multiplications = 0
     dying: dict[int, int] = {}  # node -> numbers that nobody needs after it
     for i, node in enumerate(model.graph.node):
         made = tensors.add(node)
-        alive += made
-        multiplications += tensors.multiplications(node)
-        for name in filter(None, node.output):
-            if name not in tensors.constant:  # constants stay
+        for name, numbers in made.items():
+            if name in tensors.constant:  # it stays, and is the same for any number of images
+                constant += numbers
+            else:
+                alive += numbers
                 end = last_use.get(name, i)
-                dying[end] = dying.get(end, 0) + math.prod(tensors.shape(name))
-        if alive * times > MAX_NUMBERS_AT_ONCE or multiplications > MAX_MULTIPLICATIONS * input_shape[0]:
-            what = "memory" if alive * times > MAX_NUMBERS_AT_ONCE else "time"
+                dying[end] = dying.get(end, 0) + numbers
+        multiplications += tensors.multiplications(node)
+        at_once = constant + alive * times
+        if at_once > MAX_NUMBERS_AT_ONCE or multiplications > MAX_MULTIPLICATIONS * input_shape[0]:
+            what = "memory" if at_once > MAX_NUMBERS_AT_ONCE else "time"
             raise UserError(
                 f"{path} needs more {what} than a face network: at node {shorten(node.name or node.op_type)} "
-                f"{alive * times} numbers and {multiplications} multiplications; it is not run"
+                f"{at_once} numbers and {multiplications} multiplications; it is not run"
             )
         alive -= dying.pop(i, 0)
 
@@ -78,15 +83,16 @@ class _Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor. UserError: it depends on more than sizes and constants."""
         value = self._types[name].tensor_type if name in self._types else None
-        if not value or not value.HasField("shape") or not all(side.HasField("dim_value") for side in value.shape.dim):
+        sides = [side.dim_value if side.HasField("dim_value") else -1 for side in value.shape.dim] if value else []
+        if not value or not value.HasField("shape") or min(sides, default=0) < 0:
             raise UserError(
                 f"{self._path}: the size of tensor {shorten(name)} cannot be told before it is computed: simplify the "
                 "file, for example with onnxsim"
             )
-        return tuple(side.dim_value for side in value.shape.dim)
+        return tuple(sides)
 
-    def add(self, proto: onnx.NodeProto) -> int:
-        """Infer the outputs of a node, and return how many numbers they hold."""
+    def add(self, proto: onnx.NodeProto) -> dict[str, int]:
+        """Infer the outputs of a node, and return how many numbers each holds."""
         inputs = [name for name in proto.input if name]
         missing = [name for name in inputs if name not in self._types]
         if missing:
@@ -95,26 +101,41 @@ class _Tensors:
         outputs = [name for name in proto.output if name]
         if self.constant.issuperset(inputs):
             self.constant.update(outputs)
-        numbers = [math.prod(self.shape(name)) for name in outputs]
-        if numbers and numbers[0] <= _SMALL:
+        made = {name: math.prod(self.shape(name)) for name in outputs}
+        if max(made.values(), default=0) <= _SMALL:
             self._fold(to_node(proto))
-        return sum(numbers)
+        return made
 
     def _infer(self, proto: onnx.NodeProto, inputs: list[str]) -> None:
         import onnx
         from onnx import numpy_helper, shape_inference
 
+        if proto.op_type in _WINDOWS:
+            self._check_window(proto)
         values = {name: numpy_helper.from_array(self._values[name]) for name in inputs if name in self._values}
         types = {name: self._types[name] for name in inputs}
+        failures = (onnx.defs.SchemaError, shape_inference.InferenceError, onnx.checker.ValidationError)
         try:
             schema = onnx.defs.get_schema(proto.op_type, self._version, "")
             found = shape_inference.infer_node_outputs(
                 schema, proto, types, values, opset_imports=self._opsets, ir_version=self._ir_version
             )
-        except (onnx.defs.SchemaError, shape_inference.InferenceError, RuntimeError) as error:
+        except (*failures, RuntimeError) as error:
             name, reason = shorten(proto.name or proto.op_type), shorten(str(error).strip().split("\n")[0], 200)
             raise UserError(f"{self._path}: node {name} cannot be run: {reason}") from error
         self._types.update(found)
+
+    def _check_window(self, proto: onnx.NodeProto) -> None:
+        """Check what onnx does not check before it reads: a map and a weight of four sides, a window of two."""
+        weight = _WEIGHT.get(proto.op_type)
+        maps = [proto.input[i] for i in (0, weight) if i is not None and i < len(proto.input)]
+        lengths = {key: len(attribute.ints) for attribute in proto.attribute for key in [attribute.name]}
+        usual = all(lengths.get(key, length) == length for key, length in _WINDOW_LENGTHS.items())
+        if not usual or any(len(self.shape(name)) != 4 for name in maps):
+            name = shorten(proto.name or proto.op_type)
+            raise UserError(
+                f"{self._path}: node {name} cannot be run: {proto.op_type} needs maps, and windows of two sides"
+            )
 
     def _fold(self, node: Node) -> None:
         """Note the value of a small constant, or of a shape."""

@@ -10,14 +10,15 @@ Several threads may use one back end: MXNet runs their batches one after the oth
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import numpy as np
 
 from insightface_mx.base.compat import Context, mx, mxnet_lock
-from insightface_mx.base.errors import UserError, pip_command
+from insightface_mx.base.errors import UserError, pip_command, shorten
 from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
 from insightface_mx.conversion import file as onnx_file
 from insightface_mx.conversion import proof, runtime
@@ -226,11 +227,9 @@ def _openvino(model: runtime.Model) -> runtime.Run:
 
     # Otherwise OpenVINO computes in bfloat16 if the CPU can, which loses too much.
     precision = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    try:
+    with _openvino_errors(model):
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(model.source), "CPU", precision)
-    except RuntimeError as error:
-        raise Unfit(f"OpenVINO cannot run {model.path}: {str(error).strip().splitlines()[-1]}") from error
     idle: list[Any] = []  # infer requests, of which each runs one batch at a time
 
     def run(images: np.ndarray) -> list[np.ndarray]:
@@ -238,8 +237,18 @@ def _openvino(model: runtime.Model) -> runtime.Run:
             request = idle.pop()
         except IndexError:  # as many as there are threads at work
             request = compiled.create_infer_request()
-        embeddings: np.ndarray = request.infer(images, share_inputs=True)[0].copy()
+        with _openvino_errors(model):
+            embeddings: np.ndarray = request.infer(images, share_inputs=True)[0].copy()
         idle.append(request)
         return [embeddings]
 
     return runtime.in_batches_of(model, run)
+
+
+@contextlib.contextmanager
+def _openvino_errors(model: runtime.Model) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = shorten(str(error).strip().splitlines()[-1], 200)
+        raise Unfit(f"OpenVINO cannot run {model.path}: {reason}") from error
