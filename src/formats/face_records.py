@@ -122,6 +122,8 @@ class FaceRecords(RecordFile):
         labels = heads.labels[:, 0]
         usable = heads.valid & heads.has_payload & is_class(labels)
         classes = np.where(usable, np.where(usable, labels, 0).astype(np.int32), np.int32(_UNUSABLE))
+        of_a_table = heads.valid & ~heads.has_payload & ~np.isnan(heads.labels[:, 1])  # even if record 0 is lost
+        classes[of_a_table] = _NO_IMAGE
         if self.table:
             classes[np.isin(self.record_ids, self.table.record_ids)] = _NO_IMAGE
         return classes
