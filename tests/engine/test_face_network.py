@@ -215,10 +215,10 @@ def test_a_small_file_cannot_ask_for_gigabytes(tmp_path):
         UserError, match=r"m-0001\.params does not fit .*: its layers take 0\.1 GB for an image, which is more"
     ):
         hostile(tmp_path, fc1, wide_weight=mx.nd.ones((1025, 3, 1, 1)))
-    data = mx.sym.Variable("data")
+    data = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=3, kernel=(1, 1), no_bias=True, name="rgb")
     many = mx.sym.add_n(*[mx.sym.tile(data, reps=(1, 300, 1, 1)) for _ in range(80)])
     with pytest.raises(UserError, match=r"m-0001\.params does not fit .*: its layers take 3\.\d GB for an image"):
-        hostile(tmp_path, mx.sym.mean(many, axis=(2, 3), name="fc1"), unused=mx.nd.ones(1))
+        hostile(tmp_path, mx.sym.mean(many, axis=(2, 3), name="fc1"), rgb_weight=mx.nd.ones((3, 3, 1, 1)))
 
 
 def test_layers_without_a_shape(tmp_path):
