@@ -21,7 +21,10 @@ MAX_GRAPH_NAME = 1 << 10  # characters of a node's or parameter's name
 MAX_ATTRIBUTE = 1 << 16  # characters of a node's attribute
 MAX_WINDOW = 1 << 12  # kernel, stride, dilation and padding of a layer
 MAX_CHANNELS = 1 << 20  # of a layer, and other counts
-MAX_CLASSES = (1 << 31) - 1  # and outputs of a dense layer
+MAX_OUTPUTS = (1 << 31) - 1  # of a dense layer
+MAX_MANIFEST_BYTES = 1 << 22  # of PREFIX-NNNN.json and PREFIX-state-N.json
+MAX_PARAMETERS = 1 << 16  # arrays of a checkpoint
+MAX_DEVICES = 1 << 10  # index of the device that an array was on
 MAX_LAYER_VALUES = 1 << 10  # of a layer's output, for a pixel of the image; 172 in the largest layer here
 MAX_NETWORK_VALUES = 1 << 16  # of all layers' outputs, for a pixel; 17,000 in the largest network here
 MIN_PIXELS = 1 << 12  # smaller images count as this many for the two
@@ -31,6 +34,10 @@ MAX_MARKS = 64  # tuples, lists and dicts in each other; ten are usual
 MAX_DIGITS = 100  # bytes of a number in text
 PAIRED_IMAGES = 20_000  # of a verification set, whose file may name one image many times; ..
 PAIRED_IMAGE_BYTES = 150  # .. or as many as the file has multiples of these bytes
+
+# Numbers
+MAX_DIGITS = 18  # of a whole number in an option or a list: it fits in 64 bits
+MAX_COUNT = 1 << 60  # of what a run counts
 
 # Messages
 MAX_NAME = 80  # characters of a name or value from a file

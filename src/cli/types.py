@@ -10,6 +10,8 @@ import argparse
 import math
 from typing import Callable, NamedTuple, Tuple
 
+from insightface_mx.base.limits import MAX_DIGITS, MAX_SIDE
+
 Size = Tuple[int, int]  # height and width in pixels
 
 USUAL_SIZE: Size = (112, 112)  # of images, where neither the user nor the model gives a size
@@ -19,12 +21,19 @@ def image_size(text: str) -> Size:
     """Parse 'HEIGHT,WIDTH' in pixels; spaces are allowed.
 
     Returns:
-        Height and width, both above 0.
+        Height and width, both from 1 to MAX_SIDE.
     """
-    sides = [side.strip() for side in text.split(",")]
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+    sides = [_whole_number(side.strip()) for side in text.split(",")]
+    if len(sides) != 2 or not all(sides):
         raise argparse.ArgumentTypeError(f"'{text}' is not an image size: write height,width, for example 112,112")
-    return int(sides[0]), int(sides[1])
+    if max(sides) > MAX_SIDE:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size of a face image: a side has at most {MAX_SIDE} pixels")
+    return sides[0], sides[1]
+
+
+def _whole_number(text: str) -> int:
+    """Return a whole number above 0; 0 where a text is none, or is one of more than MAX_DIGITS digits."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0
 
 
 def size_text(size: Size) -> str:
@@ -34,9 +43,10 @@ def size_text(size: Size) -> str:
 
 def positive(text: str) -> int:
     """Parse a whole number above 0."""
-    if not text.isdecimal() or not int(text):
+    value = _whole_number(text)
+    if not value:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
+    return value
 
 
 def positive_list(text: str) -> list[int]:

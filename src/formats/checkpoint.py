@@ -17,8 +17,11 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.formats import manifest
 from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.formats.params_file import check_arrays
 from insightface_mx.formats.symbol_file import read_graph
 from insightface_mx.formats.wrong_file import refuse_wrong_file
+
+_EPOCH = "[0-9]{1,9}"  # a number that names a checkpoint
 
 
 def params_path(prefix: str, epoch: int) -> str:
@@ -42,7 +45,7 @@ def parse_epochs(text: str) -> tuple[str, list[int]]:
     Returns:
         The prefix and the epochs; no epochs where the text names none.
     """
-    match = re.fullmatch(r"(.+),(\d+(?:\|\d+)*)", text)
+    match = re.fullmatch(rf"(.+),({_EPOCH}(?:\|{_EPOCH})*)", text, re.DOTALL)
     if not match:
         return text, []
     return match.group(1), [int(epoch) for epoch in match.group(2).split("|")]
@@ -72,7 +75,7 @@ def find_ids(prefix: str, pattern: str) -> list[int]:
         UserError: There is no such folder.
     """
     folder, name = os.path.split(prefix)
-    expression = re.compile(re.escape(name) + pattern)
+    expression = re.compile(re.escape(name) + pattern, re.ASCII)
     try:
         matches = [expression.fullmatch(entry) for entry in os.listdir(folder or ".")]
     except OSError as error:
@@ -144,7 +147,7 @@ def load(prefix: str, epoch: int) -> tuple[Symbol, Params, Params]:
         The graph, its arguments and its auxiliary states.
 
     Raises:
-        UserError: A file is missing, truncated or not a checkpoint's.
+        UserError: A file is missing, damaged, not a checkpoint's, or not what the checkpoint's manifest describes.
     """
     path = params_path(prefix, epoch)
     for file in (symbol_path(prefix), path):
@@ -152,16 +155,31 @@ def load(prefix: str, epoch: int) -> tuple[Symbol, Params, Params]:
             found = ", ".join(map(str, epochs(prefix))) if os.path.isdir(os.path.dirname(prefix) or ".") else ""
             exists = f"epochs found under this prefix: {found}" if found else "none found under this prefix"
             raise UserError(f"checkpoint file {file} does not exist; {exists}")
+    _check_manifest(manifest_path(prefix, epoch))
     symbol, arrays = load_symbol(symbol_path(prefix)), load_arrays(path)
     if not isinstance(arrays, dict) or not all(name.startswith(("arg:", "aux:")) for name in arrays):
         raise UserError(f"{path} holds no named parameters: it is not an MXNet checkpoint")
     return symbol, without_prefix(arrays, "arg:"), without_prefix(arrays, "aux:")
 
 
+def _check_manifest(path: str) -> None:
+    """Raise UserError if there is a manifest and a checkpoint's files are not what it describes."""
+    if not os.path.lexists(path):
+        return
+    try:
+        manifest.read(path)
+    except manifest.Damaged as error:
+        raise UserError(
+            f"{error}. The checkpoint was changed or damaged after it was saved: get it again, or remove {path} to use "
+            "it as it is"
+        ) from error
+
+
 def load_arrays(path: str) -> Params:
     """Read what `save_arrays` wrote. Raises UserError for a truncated or foreign file."""
     from insightface_mx.base.compat import mx
 
+    check_arrays(path)
     return _read(mx.nd.load, path)
 
 

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 
 from insightface_mx.base import __version__
+from insightface_mx.base.limits import MAX_MANIFEST_BYTES
 from insightface_mx.formats.atomic import save_text
 from insightface_mx.formats.cache import hash_file
+from insightface_mx.formats.json_file import read_json
 
 
 class Damaged(Exception):
@@ -48,13 +50,20 @@ def read(path: str, check_files: bool = True) -> dict[str, Any]:
         Damaged: The manifest, or a file that it names, is not what was saved.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
+        content = read_json(path, MAX_MANIFEST_BYTES)
+        is_whole = isinstance(content, dict) and content.pop("sha256", None) == _content_hash(content)
+    except OSError as error:
+        raise Damaged(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{path}: {error}") from error
-    if not isinstance(content, dict) or content.pop("sha256", None) != _content_hash(content):
+    if not isinstance(content, dict) or not is_whole:
         raise Damaged(f"{path}: changed since it was saved")
-    for name, saved in content["files"].items() if check_files else ():
+    files = content.get("files")
+    if not isinstance(files, dict) or not all(map(_is_description, files, files.values())):
+        raise Damaged(f"{path}: it does not say what its files are")
+    if not isinstance(content.get("versions"), dict):
+        raise Damaged(f"{path}: it does not say which versions wrote it")
+    for name, saved in files.items() if check_files else ():
         other = os.path.join(os.path.dirname(path), name)
         if not os.path.isfile(other):
             raise Damaged(f"{other}: missing")
@@ -73,6 +82,12 @@ def versions() -> dict[str, str]:
         "opencv": cv2.__version__,
         "python": platform.python_version(),
     }
+
+
+def _is_description(name: str, saved: object) -> bool:
+    """Return whether an entry of `files` is the name of a file in the same folder with what `_describe` returns."""
+    is_name = name == os.path.basename(name) and "\0" not in name
+    return is_name and isinstance(saved, dict) and {"bytes", "sha256"} <= set(saved)
 
 
 def _describe(path: str) -> dict[str, Any]:

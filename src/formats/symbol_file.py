@@ -65,9 +65,9 @@ _RANGES = {
     **dict.fromkeys(("axis", "axes", "dim", "dim1", "dim2"), (-_AXIS, _AXIS)),
     **dict.fromkeys(("reps", "repeats"), (1, _COUNT)),
     **dict.fromkeys(("workspace", "index"), (0, _COUNT)),
-    **dict.fromkeys(("num_hidden", "depth"), (1, limits.MAX_CLASSES)),
+    **dict.fromkeys(("num_hidden", "depth"), (1, limits.MAX_OUTPUTS)),
     "__dtype__": (-1, 12),
-    "__shape__": (-1, limits.MAX_CLASSES),
+    "__shape__": (-1, limits.MAX_OUTPUTS),
 }
 _OTHER_RANGE = (-(2**31), 2**31 - 1)
 _NUMBER = r"(?:-?[0-9]{1,20}L?|None)"  # Python 2 wrote an L behind some

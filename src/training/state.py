@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 from typing import Any, Dict, Iterable, NamedTuple
 
 from insightface_mx.base.compat import Params
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, shorten
+from insightface_mx.base.limits import MAX_COUNT
 from insightface_mx.formats import atomic, checkpoint, manifest
 
 Metadata = Dict[str, Any]  # of a run, in JSON's types
+
+# whole numbers in the metadata
+_COUNTS = (
+    *("seed", "batch_size", "images", "bytes", "contexts"),
+    *("step", "epoch", "batch", "rewinds", "updates"),
+)
+_TESTS = {"count", "best", "best_number", "saved", "saved_step"}  # what EvaluateAndSave.state returns
 
 
 class State(NamedTuple):
@@ -59,9 +68,39 @@ def _load(prefix: str, number: int) -> tuple[State | None, str]:
     """Return a state and '', or None and what is wrong with it."""
     try:
         metadata = manifest.read(_manifest_path(prefix, number))
+        problem = _problem(metadata)
+        if problem:
+            return None, f"{_manifest_path(prefix, number)}: {problem}"
         return State(number, metadata, checkpoint.load_arrays(_arrays_path(prefix, number))), ""
     except (manifest.Damaged, UserError) as error:
         return None, str(error)
+
+
+def _problem(metadata: Metadata) -> str:
+    """Return what is wrong with the metadata of a state, '' if nothing is."""
+    tests = metadata.get("tests")
+    if not isinstance(tests, dict) or set(tests) != _TESTS or not isinstance(tests["saved"], list):
+        return "it does not say which tests there were"
+    counts = {name: metadata.get(name) for name in _COUNTS}
+    counts.update({"count": tests["count"]}, **{f"saved {i}": number for i, number in enumerate(tests["saved"])})
+    counts.update((name, tests[name]) for name in ("best_number", "saved_step") if tests[name] is not None)
+    if metadata.get("classes", 0) is not None:  # triplets have none
+        counts["classes"] = metadata.get("classes")
+    for name, value in counts.items():
+        if type(value) is not int or not 0 <= value <= MAX_COUNT:
+            return f"'{name}' is {shorten(value)}, not a whole number of 0 or more"
+    if not metadata["batch_size"] or not isinstance(metadata.get("command"), str):
+        return "it does not say which command saved it, with which batches"
+    if not isinstance(metadata.get("options"), dict):
+        return "it does not say which options the run had"
+    best = tests["best"]
+    if not isinstance(best, list) or len(best) != 2 or not all(map(_is_finite, best)):
+        return f"the best accuracies are {shorten(best)}, not two numbers"
+    return ""
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def save(prefix: str, metadata: Metadata, arrays: Params, previous: int | None) -> int:

@@ -24,7 +24,9 @@ def test_a_size_is_height_and_width(text):
     assert size_text(image_size(text)) == "112,96"
 
 
-@pytest.mark.parametrize("text", ["112", "112x96", "112,96,3", "0,112", "-1,112", "112,", "", "1e2,112", "\u00b2,112"])
+@pytest.mark.parametrize(
+    "text", ["112", "112x96", "112,96,3", "0,112", "-1,112", "112,", "", "1e2,112", "\u00b2,112", "9" * 5000 + ",112"]
+)
 def test_other_sizes_are_refused(text):
     with pytest.raises(
         argparse.ArgumentTypeError, match="is not an image size: write height,width, for example 112,11"
@@ -32,10 +34,18 @@ def test_other_sizes_are_refused(text):
         image_size(text)
 
 
+def test_a_size_that_no_face_image_has():
+    assert image_size("4096,4096") == (4096, 4096)
+    with pytest.raises(
+        argparse.ArgumentTypeError, match=r"'99999999,99999999' is no size of a face image: .* at most 4096"
+    ):
+        image_size("99999999,99999999")
+
+
 def test_whole_numbers_above_0():
     assert positive("7") == 7
     assert positive_list("3, 1,2") == [3, 1, 2]
-    for text in ("0", "-1", "1.5", "", "x"):
+    for text in ("0", "-1", "1.5", "", "x", "\u00b2", "9" * 5000):
         with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is not a whole number above 0"):
             positive(text)
     with pytest.raises(argparse.ArgumentTypeError, match="'' is not"):

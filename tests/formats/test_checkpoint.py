@@ -121,7 +121,9 @@ def test_parse():
     assert checkpoint.parse("../a,b/model,12") == ("../a,b/model", 12)
 
 
-@pytest.mark.parametrize("text", ["model", "model,", "model,x", ",1", "model,1|2", ""])
+@pytest.mark.parametrize(
+    "text", ["model", "model,", "model,x", ",1", "model,1|2", "", "model,²", "model," + "9" * 5000]
+)
 def test_parse_refuses_other_text(text):
     with pytest.raises(UserError, match="PREFIX,EPOCH"):
         checkpoint.parse(text)
@@ -195,3 +197,35 @@ def test_a_damaged_graph(tmp_path):
 
 def test_without_prefix():
     assert checkpoint.without_prefix({"arg:a": 1, "aux:a": 2, "arg:arg:": 3}, "arg:") == {"a": 1, "arg:": 3}
+
+
+def with_manifest(tmp_path):
+    """Save a checkpoint with its manifest, and return its prefix."""
+    prefix = str(tmp_path / "m")
+    checkpoint.save(prefix, 1, *network())
+    files = [checkpoint.symbol_path(prefix), checkpoint.params_path(prefix, 1)]
+    manifest.write(checkpoint.manifest_path(prefix, 1), files, {"step": 5})
+    return prefix
+
+
+@pytest.mark.parametrize("name", ["m-0001.params", "m-symbol.json"])
+def test_a_changed_checkpoint_with_a_manifest_is_refused(tmp_path, name):
+    """One bit of a value or a digit of an attribute, which MXNet reads without a word."""
+    prefix, path = with_manifest(tmp_path), tmp_path / name
+    before = checkpoint.load(prefix, 1)
+    content = bytearray(path.read_bytes())
+    content[content.index(b'"num_hidden": "3"') + 15 if name.endswith("json") else 100] ^= 1
+    path.write_bytes(content)
+    message = rf"{re.escape(str(path))}: not what was saved .* changed or damaged after it was saved: get it again"
+    with pytest.raises(UserError, match=message):
+        checkpoint.load(prefix, 1)
+    (tmp_path / "m-0001.json").unlink()
+    assert checkpoint.load(prefix, 1)[1].keys() == before[1].keys()
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[" * 100000, b"\xff", b""])
+def test_a_checkpoint_with_a_damaged_manifest_is_refused(tmp_path, content):
+    prefix = with_manifest(tmp_path)
+    (tmp_path / "m-0001.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"m-0001\.json: .* or remove .*m-0001\.json to use it as it is"):
+        checkpoint.load(prefix, 1)

@@ -75,3 +75,31 @@ def test_the_version_of_mxnet_is_stored_once_mxnet_is_loaded():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False False True ['insightface-mx', 'mxnet', 'numpy', 'opencv', 'python']"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": None},
+        {"files": []},
+        {"files": {"a.params": 3}},
+        {"files": {"a.params": {"bytes": 7}}},
+        {"files": {"../a.params": {"bytes": 7, "sha256": ""}}},
+        {"files": {"a\0": {"bytes": 7, "sha256": ""}}},
+        {"versions": "1.9.1"},
+    ],
+)
+def test_a_forged_manifest_with_a_right_hash(path, change):
+    content = {**json.loads(path.read_text()), **change}
+    del content["sha256"]
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(content))
+    with pytest.raises(manifest.Damaged, match=r"a\.json: it does not say"):
+        manifest.read(str(path))
+
+
+@pytest.mark.parametrize("content", ["[" * 100000, '{"a": ' * 100000, "[" + "9" * 5000 + "]"])
+def test_json_that_python_does_not_read(path, content):
+    path.write_text(content)
+    with pytest.raises(manifest.Damaged, match=r"a\.json: it(s values are nested too deeply| holds a number of 5000)"):
+        manifest.read(str(path))

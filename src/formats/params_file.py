@@ -1,0 +1,110 @@
+"""Check a file of arrays in MXNet's format, such as PREFIX-NNNN.params, before MXNet reads it.
+
+MXNet believes what the file says of itself, and allocates it: two bits are enough for gigabytes or a crash. So the
+headers are read here, and must fit in the file. The file is: 0x112, 0, the number of arrays, the arrays, the number of
+names, the names, each as its length and its bytes. An array is: a magic number, since MXNet 1.0 the kind of storage,
+its shape, the device, the type, and its values. Numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from typing import BinaryIO
+
+from insightface_mx.base import limits
+from insightface_mx.base.errors import UserError, shorten
+from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.formats.wrong_file import refuse_wrong_file
+
+_FILE_MAGIC = 0x112
+_V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA  # before 0.12 the number of dimensions stands in their place
+_DENSE = 0  # kind of storage
+_TYPES = {0: 4, 1: 8, 2: 2, 3: 1, 4: 4, 5: 1, 6: 8, 7: 1, 12: 2}  # type -> bytes of a value
+_DEVICE_KINDS = range(1, 7)
+
+
+def check_arrays(path: str) -> None:
+    """Check that what a file of arrays claims is in it.
+
+    Raises:
+        UserError: It cannot be opened, or is damaged or foreign; the message says where.
+    """
+    try:
+        with open_regular(path) as file:
+            _check_file(_Reader(file))
+    except OSError as error:
+        raise UserError(f"cannot open {path}: {error.strerror}") from error
+    except ValueError as error:
+        refuse_wrong_file(path)
+        raise UserError(f"cannot read {path}: not an MXNet file, or damaged ({error})") from error
+
+
+class _Reader:
+    """Reads numbers, and skips values; ValueError where the file ends before."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, os.fstat(file.fileno()).st_size
+
+    def numbers(self, form: str) -> tuple[int, ...]:
+        """Read numbers in a form of `struct`."""
+        size = struct.calcsize(f"<{form}")
+        return struct.unpack(f"<{form}", self.bytes(size))
+
+    def bytes(self, size: int) -> bytes:
+        """Read bytes."""
+        self._take(size)
+        return self._file.read(size)
+
+    def skip(self, size: int) -> None:
+        """Go on behind values."""
+        self._take(size)
+        self._file.seek(size, os.SEEK_CUR)
+
+    def _take(self, size: int) -> None:
+        if size > self._left:
+            raise ValueError(f"it says that {size} more bytes follow where {self._left} are left")
+        self._left -= size
+
+
+def _check_file(file: _Reader) -> None:
+    magic, reserved, arrays = file.numbers("QQQ")
+    if magic != _FILE_MAGIC or reserved:
+        raise ValueError("it does not begin as files of arrays do")
+    if arrays > limits.MAX_PARAMETERS:
+        raise ValueError(f"it says that it holds {arrays} arrays, more than {limits.MAX_PARAMETERS}")
+    for index in range(arrays):
+        _check_array(f"array {index}", file)
+    (names,) = file.numbers("Q")
+    if names not in (0, arrays):
+        raise ValueError(f"it says that it holds {names} names for {arrays} arrays")
+    known = set()
+    for index in range(names):
+        (length,) = file.numbers("Q")
+        if length > limits.MAX_GRAPH_NAME:
+            raise ValueError(f"the name of array {index} has {length} bytes, more than {limits.MAX_GRAPH_NAME}")
+        name = file.bytes(length).decode("utf-8")
+        if name in known or not name.isprintable():
+            raise ValueError(f"two arrays are named {shorten(name)}, or the name holds control characters")
+        known.add(name)
+
+
+def _check_array(where: str, file: _Reader) -> None:
+    """Check an array, and go on behind it."""
+    (magic,) = file.numbers("I")
+    if magic in (_V2, _V3):
+        (storage,) = file.numbers("i")
+        if storage != _DENSE:
+            raise ValueError(f"{where} is sparse (storage {storage}), which no network here is")
+    has_dimensions = magic in (_V1, _V2, _V3)
+    dimensions = file.numbers("I")[0] if has_dimensions else magic
+    if not 0 < dimensions <= limits.MAX_DIMENSIONS:
+        raise ValueError(f"{where} has {dimensions} dimensions, not 1 to {limits.MAX_DIMENSIONS}")
+    shape = file.numbers(f"{dimensions}{'q' if has_dimensions else 'I'}")
+    device, index, kind = file.numbers("iii")
+    if min(shape) < 1:
+        raise ValueError(f"{where} has the shape {shape}")
+    if device not in _DEVICE_KINDS or not 0 <= index < limits.MAX_DEVICES or kind not in _TYPES:
+        raise ValueError(f"{where} is of the type {kind} on the device {device}, {index}, which do not exist")
+    file.skip(math.prod(shape) * _TYPES[kind])
