@@ -10,14 +10,14 @@ from collections import Counter
 from typing import Iterable, Sequence
 
 from insightface_mx.formats.atomic import atomic_path, report_write_errors
-from insightface_mx.photos.lists import Skipped, open_text
+from insightface_mx.photos.lists import Skipped, write_text
 
 MAX_REASONS = 10  # in a summary
 
 
 def write_csv(path: str, rows: Iterable[Sequence[object]]) -> None:
     """Write a .csv file, completely or not at all."""
-    with atomic_path(path) as temporary, open_text(temporary, "w") as file:
+    with atomic_path(path) as temporary, write_text(temporary) as file:
         csv.writer(file).writerows(rows)
 
 

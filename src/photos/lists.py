@@ -8,12 +8,15 @@ list's folder, or from a root that is given.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import math
 import os
 from typing import Iterator, List, NamedTuple, TextIO, Tuple, cast
 
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, shorten
+from insightface_mx.formats.regular_file import open_regular
 
 NO_LABEL = -1
 SOURCES = (  # help text
@@ -45,10 +48,37 @@ class Photo(NamedTuple):
         return self.path if self.record is None else f"{self.path}#{self.record}"
 
 
-def open_text(path: str, mode: str = "r") -> TextIO:
-    """Open a UTF-8 list to read (mode 'r', a byte order mark is skipped) or write ('w'); names may be of any bytes."""
-    encoding = "utf-8-sig" if mode == "r" else "utf-8"
-    return cast(TextIO, open(path, mode, encoding=encoding, errors="surrogateescape", newline=""))
+def write_text(path: str) -> TextIO:
+    """Open a list to write it in UTF-8; names may be of any bytes, which `read_text` reads back."""
+    return cast(TextIO, open(path, "w", encoding="utf-8", errors="surrogateescape", newline=""))
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """Yield the lines of a text file in UTF-8, or in UTF-16 with a byte order mark; names may be of any bytes.
+
+    Raises:
+        OSError: The file cannot be opened, or it is none but a folder, pipe or device.
+        UserError: It is no text.
+    """
+    with open_regular(path) as file:
+        encoding = _encoding(file.read(2))
+        file.seek(0)
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+        with io.TextIOWrapper(file, encoding, errors, newline="") as text:
+            try:
+                for line in text:
+                    if "\0" in line:
+                        raise UserError(
+                            f"{path} is no list of paths, as it holds zero bytes: save a list as text in UTF-8; "
+                            f"{READABLE}"
+                        )
+                    yield line
+            except UnicodeError as error:
+                raise UserError(f"{path} is no text in UTF-16, as its first bytes say: save it in UTF-8") from error
+
+
+def _encoding(start: bytes) -> str:
+    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def read_list(path: str, root: str | None, labelled: bool) -> tuple[list[Photo], Skipped]:
@@ -86,25 +116,17 @@ def read_list(path: str, root: str | None, labelled: bool) -> tuple[list[Photo],
 
 def _fields(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number, from 1, and the fields of each line that is not empty. UserError: the file is no list."""
+    number = 0
     try:
-        with open_text(path) as file:
-            lines = text_lines(path, file)
-            rows = csv.reader(lines) if delimiter == "," else csv.reader(lines, csv.excel_tab, quoting=csv.QUOTE_NONE)
-            for number, fields in enumerate(rows, 1):
-                if any(field.strip() for field in fields):
-                    yield number, fields
+        lines = read_lines(path)
+        rows = csv.reader(lines) if delimiter == "," else csv.reader(lines, csv.excel_tab, quoting=csv.QUOTE_NONE)
+        for number, fields in enumerate(rows, 1):
+            if any(field.strip() for field in fields):
+                yield number, fields
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}; {READABLE}") from error
     except csv.Error as error:
-        raise UserError(f"{path}: {error}: {READABLE}") from error
-
-
-def text_lines(path: str, file: TextIO) -> Iterator[str]:
-    """Yield the lines of a list. UserError: it holds a zero byte, so it is no text, or text in UTF-16."""
-    for line in file:
-        if "\0" in line:
-            raise UserError(f"{path} is no list of paths in UTF-8: {READABLE}")
-        yield line
+        raise UserError(f"{path}:{number + 1}: {error}: {READABLE}") from error
 
 
 def _csv_row(fields: list[str]) -> Photo:
@@ -112,6 +134,8 @@ def _csv_row(fields: list[str]) -> Photo:
     if len(fields) > 2 or not all(field.strip() for field in fields):
         raise ValueError(_CSV_GRAMMAR)
     path, identity = fields[0].strip(), fields[-1].strip() if len(fields) == 2 else ""
+    if identity == str(NO_LABEL):
+        return Photo(path)
     return Photo(path, identity, int(identity) if is_class(identity) else NO_LABEL)
 
 
@@ -125,9 +149,13 @@ def _lst_line(fields: list[str]) -> Photo:
     if fields[0] not in ("0", "1") or not fields[1]:
         raise ValueError(_LST_GRAMMAR)
     photo = Photo(fields[1]) if len(fields) == 2 else _labelled(fields[1], fields[2])
-    numbers = tuple(float(number) for number in " ".join(fields[3:]).split())
-    if len(numbers) not in (0, 4, 14):
-        raise ValueError(f"{len(numbers)} numbers follow the label: 4 are a box, 14 a box and landmarks")
+    texts = " ".join(fields[3:]).split()
+    if len(texts) not in (0, 4, 14):
+        raise ValueError(f"{len(texts)} numbers follow the label: 4 are a box, 14 a box and landmarks")
+    wrong = [text for text in texts if not (_is_number(text) and math.isfinite(float(text)))]
+    if wrong:
+        raise ValueError(f"'{shorten(wrong[0])}' in the box or landmarks is no number of pixels")
+    numbers = tuple(map(float, texts))
     return photo._replace(aligned=fields[0] == "1", box=numbers[:4] or None, landmark=numbers[4:] or None)
 
 
@@ -135,7 +163,7 @@ def _labelled(path: str, text: str) -> Photo:
     """Return the photo of a class, or of none where the label is -1. ValueError: the label is neither."""
     label = float(text) if _is_number(text) else math.nan
     if not label.is_integer() or not NO_LABEL <= label < 2**63:
-        raise ValueError(f"the label '{text[:40]}' is no class number 0, 1, 2 ...")
+        raise ValueError(f"the label '{shorten(text)}' is no class number 0, 1, 2 ...")
     return Photo(path, str(int(label)) if label >= 0 else "", int(label))
 
 

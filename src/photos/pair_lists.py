@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.photos.image_files import EXTENSIONS
-from insightface_mx.photos.lists import Skipped, open_text, text_lines
+from insightface_mx.photos.lists import Skipped, read_lines
 
-FLAGS = {"1": True, "0": False, "true": True, "false": False}
+FLAGS = {"1": True, "0": False, "-1": False, "true": True, "false": False}
 
 
 class Pair(NamedTuple):
@@ -42,12 +42,15 @@ def read(list_format: str, path: str, root: str | None) -> tuple[list[Pair], Ski
 
 
 def lfw(path: str, root: str) -> tuple[list[Pair], Skipped]:
-    """Read a pairs.txt: 'name n m' for two photos of a person, 'name n name m' of two; line 1 may hold counts."""
+    """Read a pairs.txt: 'name n m' for two photos of a person, 'name n name m' of two.
+
+    Its first line may hold one or two counts, of folds and of pairs.
+    """
     pairs: list[Pair] = []
     skipped: Skipped = []
-    for number, line in _lines(path):
+    for place, (number, line) in enumerate(_lines(path)):
         fields = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and all(field.isdecimal() for field in fields):
+        if place == 0 and len(fields) < 3 and all(field.isdecimal() for field in fields):
             continue
         if len(fields) not in (3, 4) or not (fields[1] + fields[-1]).isdecimal():
             skipped.append((f"{path}:{number}", "a line is name, number, number or name, number, name, number"))
@@ -59,8 +62,11 @@ def lfw(path: str, root: str) -> tuple[list[Pair], Skipped]:
 
 
 def _lfw_photo(root: str, name: str, number: str) -> str:
-    stem = os.path.join(root, name, f"{name}_{number.lstrip('0').zfill(4)}")
-    return next((stem + ending for ending in EXTENSIONS if os.path.exists(stem + ending)), stem + EXTENSIONS[0])
+    """Return the path of a person's photo: with a number of four digits as in LFW, or as other sets write it."""
+    digits = number.lstrip("0")
+    stems = [os.path.join(root, name, f"{name}_{form}") for form in (digits.zfill(4), digits.zfill(1), number)]
+    paths = [stem + ending for stem in dict.fromkeys(stems) for ending in EXTENSIONS]
+    return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 def cfp(path: str, root: str, kind: str) -> tuple[list[Pair], Skipped]:
@@ -96,7 +102,7 @@ def _cfp_list(path: str, name: str, root: str) -> dict[str, str]:
 
 
 def plain(path: str, root: str) -> tuple[list[Pair], Skipped]:
-    """Read lines 'path path same' (1 or 0) with tabs, commas or spaces between, as for AgeDB-30.
+    """Read lines 'path path same' (1, or 0 or -1) with tabs, commas or spaces between, as for AgeDB-30.
 
     A .csv may have a title.
     """
@@ -114,15 +120,13 @@ def plain(path: str, root: str) -> tuple[list[Pair], Skipped]:
             one, other = (os.path.join(root, field) for field in fields[:2])
             pairs.append(Pair(one, other, FLAGS[fields[2].lower()]))
         elif number > 1 or "," not in line:
-            skipped.append((f"{path}:{number}", "a line is path, path and 1 (the same identity) or 0"))
+            skipped.append((f"{path}:{number}", "a line is path, path and 1 (the same identity), 0 or -1"))
     return pairs, skipped
 
 
 def _lines(path: str) -> list[tuple[int, str]]:
     """Read the lines that are not empty: their number, from 1, and text."""
     try:
-        with open_text(path) as file:
-            lines = "".join(text_lines(path, file)).splitlines()
+        return [(number, line.strip()) for number, line in enumerate(read_lines(path), 1) if line.strip()]
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

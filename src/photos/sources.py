@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import logging
 import os
 from types import MappingProxyType
 from typing import Callable, Iterable, Iterator, Mapping, Sequence
@@ -168,7 +169,10 @@ def open_source(path: str, root: str | None = None) -> Source:
     """
     records = os.path.join(path, "train.rec")
     if os.path.isdir(path) and not os.path.isfile(records):
-        images = sorted(file for file in _files_below(path, []) if is_image(file))
+        left_out: Skipped = []
+        images = sorted(file for file in _files_below(path, left_out, set()) if is_image(file))
+        for folder, reason in left_out:
+            logging.warning("%s is left out: %s", folder, reason)
         if not images:
             raise UserError(f"{path} holds no image files ({', '.join(EXTENSIONS)})")
         return _Files(_labelled_by_folder(path, images))
@@ -276,14 +280,20 @@ def _from_folder(root: str, flat: bool) -> tuple[list[Photo], Skipped]:
     """Find the images below ROOT/IDENTITY/; flat: those in ROOT, each an identity."""
     photos: list[Photo] = []
     skipped: Skipped = []
-    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.is_dir() and not flat:
-            files, identity = list(_files_below(entry.path, skipped)), entry.name
+    seen = {_place_on_disk(root)}
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        raise UserError(f"cannot read the folder {root}: {error.strerror}") from error
+    for name in names:
+        path = os.path.join(root, name)
+        if os.path.isdir(path) and not flat:
+            files, identity = list(_files_below(path, skipped, seen)), name
         elif flat:
-            files, identity = [entry.path], os.path.splitext(entry.name)[0]
+            files, identity = [path], os.path.splitext(name)[0]
         else:
             files, identity = [], ""
-            skipped.append((entry.path, "it is in no identity's folder"))
+            skipped.append((path, "it is in no identity's folder"))
         photos += [Photo(file, identity) for file in files if is_image(file)]
         reason = f"its name does not end in {', '.join(EXTENSIONS)}"
         skipped += [(file, reason) for file in files if not is_image(file)]
@@ -306,15 +316,32 @@ def _place_of(identities: Iterable[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(sorted(names, key=key))}
 
 
-def _files_below(folder: str, skipped: Skipped) -> Iterator[str]:
-    """Yield the files of a folder and its subfolders, sorted; folders that cannot be read are added to `skipped`."""
+def _files_below(folder: str, skipped: Skipped, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the files of a folder and its subfolders, also of those that links name, sorted.
+
+    Args:
+        folder: The folder.
+        skipped: Gets the folders that cannot be read, and those that are in `seen`: links may lead in a circle.
+        seen: Where the folders are that were read; gets those of this one.
+    """
 
     def leave_out(error: OSError) -> None:
         skipped.append((error.filename, f"the folder cannot be read: {error.strerror}"))
 
-    for parent, folders, files in os.walk(folder, onerror=leave_out):
+    for parent, folders, files in os.walk(folder, onerror=leave_out, followlinks=True):
+        place = _place_on_disk(parent)
+        if place in seen:
+            skipped.append((parent, "a link makes it a folder that is read already"))
+            folders.clear()
+            continue
+        seen.add(place)
         folders.sort()
         yield from (os.path.join(parent, name) for name in sorted(files))
+
+
+def _place_on_disk(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _from_records(path: str) -> tuple[list[Photo], Skipped]:

@@ -219,7 +219,7 @@ def test_every_malformed_line_is_listed_with_its_reason(folder, tmp_path):
         "1\tann/ann_0001.png\t0.5": "no class number",
         "1\tann/ann_0001.png\tnan": "no class number",
         "0\tann/ann_0001.png\t0\t1\t2\t3": "3 numbers follow",
-        "0\tann/ann_0001.png\t0\t1\t2\t3\tx": "could not convert",
+        "0\tann/ann_0001.png\t0\t1\t2\t3\tx": "in the box or landmarks is no number",
         "0\tann/ann_0002.png\t0\t500\t500\t600\t600": "lies outside the image",
         "0\tann/ann_0003.png\t0\t1\t1\t9\t9" + "\t5" * 10: "in one place",
         "1\tann/none.png\t0": "no such file",
@@ -254,13 +254,13 @@ def test_rows_of_a_csv(tmp_path):
         ("photos", ("--hold-out", 1), "--hold-out 1"),
         ("photos", ("--hold-out", 2, "--pairs", 19), "ten folds need 10 of each"),
         ("photos", ("--min-images", 9), "no photo of"),
-        ("utf16.csv", (), "is no list of paths"),
+        ("zeros.csv", (), "is no list of paths, as it holds zero bytes: save a list as text in UTF-8"),
     ],
 )
 def test_what_the_user_can_mend(folder, tmp_path, capsys, source, options, words):
     output = tmp_path / "set"
     os.mkdir(tmp_path / "nobody")
-    (tmp_path / "utf16.csv").write_text("photos/ann/ann_0000.png,1", encoding="utf-16")
+    (tmp_path / "zeros.csv").write_text("photos/ann/ann_0000.png,1", encoding="utf-16-le")
     common = ("--output", output, "--aligned", "--workers", 1)
     assert words in error_of(capsys, build, tmp_path / source, *options, *common)
     assert not (output / "property").exists()

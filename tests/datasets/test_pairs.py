@@ -78,7 +78,9 @@ def test_plain_pairs(tmp_path, text):
     [
         ("plain", "list.txt", "holds no pair: "),
         ("plain", "none.txt", "no pair of"),
-        ("plain", "utf16.txt", "is no list of paths"),
+        ("plain", "utf16.txt", "no pair of"),
+        ("plain", "zeros.txt", "is no list of paths, as it holds zero bytes: save a list as text in UTF-8"),
+        ("plain", "pipe.txt", "it is a pipe, not a file"),
         ("lfw", "missing.txt", "cannot open"),
         ("cfp-fp", "missing", "Pair_list_F.txt"),
     ],
@@ -87,6 +89,50 @@ def test_pairs_that_cannot_be_had(tmp_path, capsys, kind, path, words):
     (tmp_path / "list.txt").write_text("just words\n")
     (tmp_path / "none.txt").write_text("a b 1\n")
     (tmp_path / "utf16.txt").write_text("a b 1\n", encoding="utf-16")
+    (tmp_path / "zeros.txt").write_text("a b 1\n", encoding="utf-16-le")
+    os.mkfifo(tmp_path / "pipe.txt")
     common = ["--output", tmp_path / "p.bin", "--aligned", "--workers", 1]
     assert words in error_of(capsys, pairs, "--format", kind, "--list", tmp_path / path, *common)
     assert not os.path.exists(tmp_path / "p.bin")
+
+
+def test_the_first_pair_of_people_with_numbers_for_names_is_no_header(tmp_path):
+    for person in (1, 2):
+        os.makedirs(tmp_path / f"00{person}")
+        for number in (1, 2):
+            (tmp_path / f"00{person}" / f"00{person}_{number:04d}.png").write_bytes(face(person, number))
+    for header in ("", "10\n", "10\t300\n", "\n10 300\n"):
+        (tmp_path / "pairs.txt").write_text(header + "001\t1\t2\n002\t2\t1\n001\t1\t002\t2\n")
+        images, same = make_pairs(tmp_path, "lfw", tmp_path / "pairs.txt")
+        assert same == [True, True, False]
+        assert images == [face(*key) for key in ((1, 1), (1, 2), (2, 2), (2, 1), (1, 1), (2, 2))]
+        assert not os.path.exists(tmp_path / "pairs-skipped.csv")
+
+
+def test_lfw_photos_whose_numbers_have_other_zeros(tmp_path):
+    os.makedirs(tmp_path / "Ann")
+    names = {"Ann_1.jpg": 1, "Ann_0002.png": 2, "Ann_03.jpg": 3, "Ann_0.jpg": 0}
+    for name, number in names.items():
+        (tmp_path / "Ann" / name).write_bytes(face(0, number))
+    (tmp_path / "pairs.txt").write_text("Ann 1 2\nAnn 0001 0\nAnn 03 2\n")
+    images, same = make_pairs(tmp_path, "lfw", tmp_path / "pairs.txt")
+    assert same == [True] * 3
+    assert images == [face(0, number) for number in (1, 2, 1, 0, 3, 2)]
+
+
+def test_lfw_numbers_that_are_none_are_listed(tmp_path):
+    os.makedirs(tmp_path / "Ann")
+    (tmp_path / "Ann" / "Ann_0001.png").write_bytes(face(0))
+    (tmp_path / "pairs.txt").write_text(f"Ann 1 1\nAnn 1 ²\nAnn 1 {'9' * 5000}\n")
+    assert make_pairs(tmp_path, "lfw", tmp_path / "pairs.txt")[1] == [True]
+    skipped = (tmp_path / "pairs-skipped.csv").read_text()
+    assert "pairs.txt:2" in skipped and "File name too long" in skipped
+
+
+@pytest.mark.parametrize(("same", "different"), [("1", "-1"), ("1", "0"), ("TRUE", "false")])
+def test_plain_pairs_of_minus_one(tmp_path, same, different):
+    for person, name in enumerate(("a.png", "b.png")):
+        (tmp_path / name).write_bytes(face(person))
+    (tmp_path / "list.txt").write_text(f"a.png a.png {same}\na.png b.png {different}\n", encoding="utf-16")
+    assert make_pairs(tmp_path, "plain", tmp_path / "list.txt")[1] == [True, False]
+    assert not os.path.exists(tmp_path / "pairs-skipped.csv")

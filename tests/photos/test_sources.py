@@ -81,9 +81,9 @@ def test_paths_start_from_a_root_that_is_given(folder, tmp_path, name):
         ("list", "x.png\nx\ty\tz\n", "list:2: a line is aligned"),
         ("a.csv", "path,label\nx.png,3\nx.png,3,4\n", r"a\.csv:3: a row is path,label"),
         ("a.csv", "x.png,\n", r"a\.csv:1: a row is path,label"),
-        ("a.csv", "x.png,3\n\0\n", r"a\.csv is no list of paths"),
+        ("a.csv", "x.png,3\n\0\n", r"a\.csv is no list of paths, as it holds zero bytes"),
         ("a.csv", "path,label\n", r"a\.csv names no images"),
-        ("a.csv", f'"{"x" * 200000}",3\n', r"a\.csv: field larger than"),
+        ("a.csv", f'"{"x" * 200000}",3\n', r"a\.csv:1: field larger than"),
     ],
 )
 def test_a_problem_of_a_list_names_the_file_and_the_line(tmp_path, name, text, message):
@@ -139,3 +139,110 @@ def test_aligned_images_of_a_verification_set_are_different(tmp_path):
     write_bin(str(tmp_path / "pairs.bin"), [images[value] for value in (0, 1, 0, 2, 0, 3, 4, 0, 0, 5)], [True] * 5)
     for most, expected in ((9, [0, 10, 20, 30, 40, 50]), (3, [0, 20, 50])):
         assert aligned_images(str(tmp_path / "pairs.bin"), (8, 8), most)[:, 0, 0, 0].tolist() == expected
+
+
+@pytest.fixture
+def linked(folder, tmp_path):
+    """The folder photos/ with sub (y.png), two links to folders elsewhere, and links that lead in circles."""
+    elsewhere = tmp_path / "elsewhere"
+    for name, seed in (("deep/z.png", 3), ("w.png", 4)):
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / name).write_bytes(picture(seed))
+    os.symlink(elsewhere, folder / "ann")
+    os.symlink(elsewhere / "deep", folder / "sub" / "more")
+    os.symlink(folder, folder / "sub" / "back")
+    os.symlink(folder / "sub", folder / "twice")
+    os.symlink("itself", folder / "itself")
+    return folder
+
+
+def test_folders_behind_links_are_read_once(linked, caplog):
+    source = open_source(str(linked))
+    found = [os.path.relpath(source.name(index), linked) for index in range(len(source))]
+    assert found == ["ann/deep/z.png", "ann/w.png", "sub/y.png", "x.png"]
+    assert [source.read(index)[0] for index in range(4)] == [picture(seed) for seed in (3, 4, 2, 1)]
+    again = {str(linked / name) for name in ("sub/more", "sub/back", "twice")}
+    assert {record.getMessage() for record in caplog.records} == {
+        f"{name} is left out: a link makes it a folder that is read already" for name in again
+    }
+    photos, skipped = identity_photos(str(linked))
+    assert [(os.path.relpath(photo.path, linked), photo.identity) for photo in photos] == [
+        ("ann/w.png", "ann"),
+        ("ann/deep/z.png", "ann"),
+        ("sub/y.png", "sub"),
+    ]
+    assert {name for name, reason in skipped if reason == "a link makes it a folder that is read already"} == again
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom"])
+@pytest.mark.parametrize("name", ["rows.csv", "original.lst", "plain"])
+def test_lists_in_utf_16_with_a_mark_are_read(folder, name, encoding):
+    text = (folder / name).read_text()
+    expected = contents(open_source(str(folder / name)))
+    if encoding.endswith("bom"):
+        (folder / name).write_bytes(("\ufeff" + text).encode(encoding[:9]))
+    else:
+        (folder / name).write_text(text, encoding=encoding)
+    assert contents(open_source(str(folder / name))) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "x.png,3\n".encode("utf-16-le"),
+            "as it holds zero bytes: save a list as text in UTF-8",
+        ),
+        ("a.lst", b"1\tx\0.png\t3\n", r"a\.lst is no list of paths, as it holds zero bytes"),
+        ("a.csv", "x.png,3\n".encode("utf-16")[:-1], r"a\.csv is no text in UTF-16"),
+        ("a.lst", b"\xff\xfe\0\xd8\0\xd8", r"a\.lst is no text in UTF-16"),
+        ("a.csv", b"x.png,1\n" + b"x" * 200000 + b",3\n", r"a\.csv:2: field larger than field limit"),
+        ("a.lst", b"0\tx.png\t1\t1 2 3 nan\n", r"a\.lst:1: 'nan' in the box or landmarks is no number of pixels"),
+        ("a.lst", b"0\tx.png\t1\t1 2 3 " + b"4" * 5000 + b"\n", r"a\.lst:1: '4{57}\.\.\.4{20}' in the box"),
+        ("a.lst", "0\tx.png\t²\n".encode(), r"a\.lst:1: the label '²' is no class number"),
+        ("a.lst", b"0\tx.png\t" + b"1" * 5000 + b"\n", r"a\.lst:1: the label '1{57}\.\.\.1{20}' is no class number"),
+        ("a.lst", b"0\tx.png\t-inf\n", r"a\.lst:1: the label '-inf' is no class number"),
+        ("a.lst", b"0\tx.png\t-2\n", r"a\.lst:1: the label '-2' is no class number"),
+        ("a.lst", b"0\tx.png\t1\x1b[2J\n", r"a\.lst:1: the label '1\\x1b\[2J' is no class number"),
+    ],
+)
+def test_hostile_lists(folder, name, content, message):
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        open_source(str(folder / name))
+
+
+@pytest.mark.parametrize("label", ["²", "٣" * 30, "9" * 5000])
+def test_labels_of_a_csv_that_are_no_class_numbers_are_names(folder, label):
+    (folder / "a.csv").write_text(f"x.png,{label}\nsub/y.png,-1\n")
+    assert [label for _, label in contents(open_source(str(folder / "a.csv")))] == [-1, -1]
+    photos, skipped = identity_photos(str(folder / "a.csv"))
+    assert [photo.identity for photo in photos] == [label]
+    assert len(skipped) == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.lst", "a", "a.bin"])
+def test_a_pipe_as_a_list_is_refused(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=r"cannot open .*: it is a pipe, not a file"):
+        open_source(str(tmp_path / name))
+
+
+def test_a_pipe_and_a_device_as_photos_are_refused(folder):
+    os.mkfifo(folder / "a.png")
+    (folder / "list").write_text(f"a.png\n{os.devnull}\n")
+    source = open_source(str(folder / "list"))
+    for index, kind in enumerate(("pipe", "device")):
+        with pytest.raises(UserError, match=f"cannot open .*: it is a {kind}, not a file"):
+            source.read(index)
+
+
+def test_names_that_are_not_utf_8(folder):
+    os.rename(folder / "x.png", os.fsencode(folder) + b"/M\xe4rz.png")
+    (folder / "list").write_bytes(b"M\xe4rz.png\nsub/y.png\n")
+    for path in (folder, folder / "list"):
+        source = open_source(str(path))
+        assert os.fsencode(source.name(0)) == os.fsencode(folder) + b"/M\xe4rz.png"
+        assert source.read(0)[0] == picture(1)
+        assert source.stamp()
