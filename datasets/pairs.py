@@ -62,6 +62,9 @@ def make_pairs(list_format: str, path: str, root: str | None, output: str, optio
     report_skipped(skipped_path, skipped)
     if not usable:
         raise UserError(f"no pair of {path} can be used: see {skipped_path}")
+    if len({pair.same for pair in usable}) == 1:
+        kind = "the same identity" if usable[0].same else "different identities"
+        logging.warning("all usable pairs show %s: accuracy needs pairs of both kinds", kind)
     faces = {photo: store.face(index) for photo, index in photos.items() if not reasons[photo]}
     with report_write_errors(output):
         write_bin(output, [faces[photo] for pair in usable for photo in pair[:2]], [pair.same for pair in usable])

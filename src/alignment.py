@@ -21,6 +21,7 @@ REFERENCE = np.array(
 )
 
 MAX_SIDE = 32766  # of cv2.warpAffine
+MAX_PLACE = 1e6  # pixels from the image's corner to a landmark, which may be outside
 
 
 def preprocess(
@@ -155,4 +156,6 @@ def _complex(values: Points) -> np.ndarray:
             f"points are finite numbers of shape (n, 2), x and y, not {points.shape}; "
             "the detector's ten values, x1..x5 and y1..y5, become such points by reshape(2, 5).T"
         )
+    if np.abs(points).max(initial=0) > MAX_PLACE:
+        raise ValueError(f"points are in pixels, none of which is {np.abs(points).max():g} pixels away")
     return points[:, 0] + 1j * points[:, 1]

@@ -151,3 +151,17 @@ def test_what_is_no_image(image, message):
 def test_what_is_refused(photo, options, message):
     with pytest.raises(ValueError, match=message):
         alignment.preprocess(photo, **options)
+
+
+@pytest.mark.parametrize("far", [1e7, -1e200, 1e300])
+def test_landmarks_far_away_are_refused(far):
+    points = alignment.REFERENCE.copy()
+    points[3, 1] = far
+    with pytest.raises(ValueError, match=r"points are in pixels, none of which is .* pixels away"):
+        alignment.preprocess(np.zeros((112, 112, 3), np.uint8), landmark=points)
+
+
+@pytest.mark.parametrize("box", [(1e300, 0, 1e301, 5), (-1e300, -1e300, -1e299, -1e299), (5, 5, -1e300, 1e300)])
+def test_boxes_far_away_are_refused(box):
+    with pytest.raises(ValueError, match="lies outside the image"):
+        alignment.preprocess(np.zeros((112, 112, 3), np.uint8), bbox=box)

@@ -11,6 +11,7 @@ MAX_ARRAY = 2**31 - 1  # elements: class weights are classes x length of the emb
 
 # Images
 MAX_PIXELS = 1 << 26  # of an image, 200 MB once decoded: a small file can claim any size
+MAX_LENGTH = 1 << 16  # pixels of a side; a JPEG has 65,500 at most
 MANY_PIXELS = 1 << 22  # of a JPEG, from which on ..
 MAX_SCANS = 200  # .. it may have this many scans; those of cameras and browsers have ten or fewer
 

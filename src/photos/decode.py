@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.base.limits import MANY_PIXELS, MAX_PIXELS, MAX_SCANS
+from insightface_mx.base.limits import MANY_PIXELS, MAX_LENGTH, MAX_PIXELS, MAX_SCANS
 from insightface_mx.cli.types import Size
 from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.safe_pickle import DAMAGE
@@ -98,7 +98,8 @@ def decode_photo(content: bytes, name: str) -> np.ndarray:
         BGR, (height, width, 3) uint8, contiguous.
 
     Raises:
-        UserError: It is empty, no image, cut short, damaged, or has more than MAX_PIXELS pixels.
+        UserError: It is empty, no image, cut short, damaged, or has more than MAX_PIXELS pixels or a side of more than
+            MAX_LENGTH.
     """
     if not content:
         raise UserError(f"{name} is empty: get it again")
@@ -175,6 +176,8 @@ def to_bgr(image: np.ndarray) -> np.ndarray:
 def _check_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise UserError(f"{name} has {width}x{height} pixels, more than {MAX_PIXELS >> 20} million: make it smaller")
+    if max(width, height) > MAX_LENGTH:
+        raise UserError(f"{name} has {width}x{height} pixels, a side of more than {MAX_LENGTH}: cut it")
 
 
 def _decode_upright(content: bytes, header: Header, name: str) -> np.ndarray:

@@ -136,3 +136,11 @@ def test_plain_pairs_of_minus_one(tmp_path, same, different):
     (tmp_path / "list.txt").write_text(f"a.png a.png {same}\na.png b.png {different}\n", encoding="utf-16")
     assert make_pairs(tmp_path, "plain", tmp_path / "list.txt")[1] == [True, False]
     assert not os.path.exists(tmp_path / "pairs-skipped.csv")
+
+
+@pytest.mark.parametrize(("flag", "kind"), [("1", "the same identity"), ("-1", "different identities")])
+def test_a_set_of_one_kind_of_pairs_is_told(tmp_path, capsys, flag, kind):
+    (tmp_path / "a.png").write_bytes(face(0))
+    (tmp_path / "list.txt").write_text(f"a.png a.png {flag}\n")
+    make_pairs(tmp_path, "plain", tmp_path / "list.txt")
+    assert f"all usable pairs show {kind}: accuracy needs pairs of both kinds" in capsys.readouterr().out

@@ -90,6 +90,12 @@ def test_a_file_that_claims_to_be_enormous_is_not_decoded(monkeypatch, name):
     assert decode_record(ENORMOUS[name]) is None
 
 
+@pytest.mark.parametrize("size", [(65537, 8), (8, 8_000_000)])
+def test_a_strip_is_too_long(size):
+    with pytest.raises(UserError, match=r"a\.png has \d+x\d+ pixels, a side of more than 65536: cut it"):
+        decode_photo(claiming("PNG", *size), "a.png")
+
+
 def test_what_the_files_above_claim_is_where_readers_look_for_it():
     for file_format in ("JPEG", "BMP", "GIF", "TIFF", "PPM", "PNG", "WEBP"):
         header = read_header(claiming(file_format, WIDTH, HEIGHT))
