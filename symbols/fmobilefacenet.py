@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from insightface_mx.base.compat import Symbol, mx
@@ -14,29 +15,42 @@ BLOCKS = {1: (1, 4, 6, 2), 2: (2, 8, 16, 4)}  # depth: blocks in each of the fou
 
 
 @network_builder
-def get_symbol(num_classes: int, num_layers: int = 1, *, version_output: str = "E", bn_mom: float = 0.9) -> Symbol:
+def get_symbol(
+    num_classes: int,
+    num_layers: int = 1,
+    *,
+    version_output: str = "E",
+    version_multiplier: float = 1.0,
+    bn_mom: float = 0.9,
+) -> Symbol:
     """Build a MobileFaceNet whose input is N x 3 x H x W, RGB of 0..255.
 
     Args:
         num_classes: Length of the embedding.
         num_layers: The depth, one of BLOCKS.
         version_output: The output layers, one of symbol_utils.HEADS; the paper's are GDC.
+        version_multiplier: Scales the channels between blocks, not those inside them; 2 is MobileFaceNet as
+            arcface_torch trains it.
         bn_mom: Momentum of the batch norms.
     """
     blocks = choose("depth", num_layers, BLOCKS)
+    narrow, wide = int(64 * version_multiplier), int(128 * version_multiplier)
+    if narrow < 1:
+        raise ValueError(f"version_multiplier {version_multiplier} leaves no filters: it must be at least 1/64")
     norm = {"fix_gamma": False, "momentum": bn_mom}
     body = layers.scale_pixels(mx.sym.Variable("data"))
-    body = layers.conv_bn_act(body, "conv_1", 64, norm, kernel=(3, 3), stride=(2, 2), pad=(1, 1))
+    body = layers.conv_bn_act(body, "conv_1", narrow, norm, kernel=(3, 3), stride=(2, 2), pad=(1, 1))
     if blocks[0] == 1:
-        body = layers.conv_bn_act(body, "conv_2_dw", 64, norm, kernel=(3, 3), pad=(1, 1), num_group=64)
+        groups = math.gcd(narrow, 64)  # two channels a group where version_multiplier is 2
+        body = layers.conv_bn_act(body, "conv_2_dw", narrow, norm, kernel=(3, 3), pad=(1, 1), num_group=groups)
     else:
-        body = _residual(body, "res_2", blocks[0], 64, 64, norm)
-    body = _bottleneck(body, "dconv_23", 128, 64, (2, 2), norm)
-    body = _residual(body, "res_3", blocks[1], 128, 64, norm)
-    body = _bottleneck(body, "dconv_34", 256, 128, (2, 2), norm)
-    body = _residual(body, "res_4", blocks[2], 256, 128, norm)
-    body = _bottleneck(body, "dconv_45", 512, 128, (2, 2), norm)
-    body = _residual(body, "res_5", blocks[3], 256, 128, norm)
+        body = _residual(body, "res_2", blocks[0], 64, narrow, norm)
+    body = _bottleneck(body, "dconv_23", 128, narrow, (2, 2), norm)
+    body = _residual(body, "res_3", blocks[1], 128, narrow, norm)
+    body = _bottleneck(body, "dconv_34", 256, wide, (2, 2), norm)
+    body = _residual(body, "res_4", blocks[2], 256, wide, norm)
+    body = _bottleneck(body, "dconv_45", 512, wide, (2, 2), norm)
+    body = _residual(body, "res_5", blocks[3], 256, wide, norm)
     body = layers.conv_bn_act(body, "conv_6sep", 512, norm)
     return get_fc1(body, num_classes, version_output, bn_mom)
 

@@ -9,6 +9,7 @@ PyTorch is an extra: it is imported where it is used.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
@@ -31,6 +32,10 @@ EPSILON, OUR_EPSILON = 1e-5, 2e-5
 MEAN, STD = 127.5, 127.5
 OUR_STD = 128.0
 DEPTHS = {fresnet.UNITS[depth]: depth for depth in (18, 34, 50, 100)}
+
+NESTED = ("state_dict_backbone", "state_dict", "model_state_dict", "model", "backbone", "net")  # entries of files
+FIRST, LAST = "conv1.weight", "fc.weight"  # names that every iresnet has
+NAMES_SHOWN = 3
 
 # parameters of a layer: the name there -> the name here
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
@@ -89,13 +94,15 @@ class Loaded(NamedTuple):
 
 
 def from_state(state: Mapping[str, np.ndarray]) -> Loaded:
-    """Turn a state dict, name -> array, into a network.
+    """Turn a state dict, name -> array, into a network; it may have other dicts or names around it (`plain_state`).
 
     Raises:
         UserError: It is not an iresnet of 18, 34, 50 or 100 layers; the message gives the first parameter that is
             missing or not known.
     """
+    state = plain_state(state)
     state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    _refuse_mobilefacenet(state)
     depth = _depth_of_state(state)
     ours_by_theirs = names(depth)
     for name in ours_by_theirs:
@@ -109,6 +116,48 @@ def from_state(state: Mapping[str, np.ndarray]) -> Loaded:
     params["conv0_weight"] = params["conv0_weight"] * (OUR_STD / STD)
     symbol = get_symbol(f"r{depth}", len(params["fc1_gamma"]))
     return Loaded(f"r{depth}", symbol, {name: value.astype(np.float32) for name, value in params.items()})
+
+
+def plain_state(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the iresnet's state dict in what training programs save around it.
+
+    A dict in which the state dict is one of the entries, and names that begin with `module.` (DataParallel),
+    `backbone.` or another word, are taken for what they are; the log says so.
+
+    Args:
+        content: Name -> array or tensor, or a dict that holds such a dict.
+    """
+    for _ in NESTED:
+        key = next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)
+        if key is None:
+            break
+        logging.info("the state dict is the entry %s of the file; the file's other entries are left out", key)
+        content = content[key]
+    names = [name for name in content if isinstance(name, str)]
+    prefixes = [name[: -len(FIRST)] for name in names if name.endswith(f".{FIRST}")]
+    prefix = min((prefix for prefix in prefixes if f"{prefix}{LAST}" in content), key=len, default="")
+    if FIRST in content or not prefix:
+        return content
+    others = [name for name in names if not name.startswith(prefix)]
+    left_out = f"; left out: {', '.join(others[:NAMES_SHOWN])} ({len(others)} in all)" if others else ""
+    logging.info("the names in the state dict begin with %s: taken without it%s", prefix, left_out)
+    return {name[len(prefix) :]: content[name] for name in names if name.startswith(prefix)}
+
+
+def _refuse_mobilefacenet(state: Mapping[str, Any]) -> None:
+    """Raise UserError for a state dict of arcface_torch's MobileFaceNet."""
+    found = re.findall(r"\blayers\.(\d+)\.layers\.(\d+)\.layers\.", " ".join(state))
+    if not found:
+        return
+    blocks = [len({block for layer, block in found if layer == stage}) for stage in ("3", "5", "7")]
+    is_y1 = blocks == [4, 6, 2] and any(
+        re.fullmatch(r"([a-z_]+\.)*layers\.1\.layers\.0\.weight", name) for name in state
+    )
+    way = "insightface-import-onnx reads it from the ONNX file that arcface_torch's torch2onnx.py writes"
+    raise UserError(
+        "the state dict is of arcface_torch's MobileFaceNet, not of an iresnet: "
+        f"{way if is_y1 else f'no network here has its {blocks} blocks'}"
+    )
 
 
 def to_state(symbol: Symbol, params: Mapping[str, np.ndarray]) -> Constants:
@@ -180,7 +229,8 @@ def load(path: str) -> Constants:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         refuse_wrong_file(path, right=ZIP)
         raise UserError(f"{path} is no state dict, or damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    state = plain_state(state) if isinstance(state, dict) else None
+    if state is None or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path} is no state dict: save the backbone's state_dict() alone")
     return {name: value.float().numpy() for name, value in state.items()}
 

@@ -6,10 +6,13 @@ graph of its own, and its fingerprint is taken. The first whose fingerprint ends
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import itertools
-from typing import Any, Dict, Iterator, NamedTuple, Sequence
+import typing
+from collections import Counter
+from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -28,8 +31,11 @@ FIRST_OUTPUT = "E"
 OUTPUTS = [output for output in HEADS if output not in ("Z", "A", "AX", "B", "BX")]  # those with an embedding
 MAX_LAYERS_IN_OUTPUT = 2
 USUAL_LENGTH = 512  # of the embedding
+FIRST_FILTERS = {"m": 32, "y": 64}  # of families that version_multiplier scales: filters of the first convolution
 
 Versions = Dict[str, Any]  # options of get_symbol
+VersionsKey = Tuple[Tuple[str, Any], ...]
+Kinds = typing.Counter[Tuple[Any, ...]]  # kind of layer -> how many
 
 
 class Candidate(NamedTuple):
@@ -39,6 +45,11 @@ class Candidate(NamedTuple):
     versions: Versions
     symbol: Symbol
     fingerprint: Fingerprint
+
+    @property
+    def plain_versions(self) -> Versions:
+        """The versions without version_output."""
+        return {key: value for key, value in self.versions.items() if key != "version_output"}
 
     @property
     def title(self) -> str:
@@ -80,7 +91,7 @@ def recognise(fingerprint: Fingerprint, image_size: Size, name: str) -> Match:
         if candidate.fingerprint.signature == fingerprint.signature:
             return _with_same_norms(candidate, fingerprint, image_size)
         compared.append(candidate)
-    raise UserError(f"{name} is none of the networks here. {_nearest(compared, fingerprint)}")
+    raise UserError(f"{name} is none of the networks here. {_nearest(compared, fingerprint, image_size)}")
 
 
 def _candidates(fingerprint: Fingerprint, image_size: Size) -> Iterator[Candidate]:
@@ -105,7 +116,7 @@ def _likely_networks(fingerprint: Fingerprint) -> list[tuple[str, Versions]]:
     wanted = sum(step.node.op in LINEAR for step in fingerprint.steps)
     ranked = []
     for network, versions in _possible_networks(fingerprint):
-        layers = _count_layers(network, tuple((key, value) for key, value in versions.items() if key != "version_act"))
+        layers = sum(_layer_kinds(network, _key(versions)).values())
         if layers:
             ranked.append((abs(layers - wanted), network, versions))
     ranked.sort(key=lambda entry: entry[0])
@@ -136,8 +147,9 @@ def _choices(network: str, fingerprint: Fingerprint) -> dict[str, Sequence[Any]]
         "version_se": (0, 1) if "Sigmoid" in operators else (0,),
         "version_act": activations,
     }
-    if network.startswith("m"):
-        choices["version_multiplier"] = (_first_filters(fingerprint) / 32,)
+    usual = FIRST_FILTERS.get(network[0])
+    if usual and _first_filters(fingerprint) != usual:
+        choices["version_multiplier"] = (_first_filters(fingerprint) / usual,)
     elif network.startswith("t"):
         choices["version_multiplier"] = (1.0, 4.0)
     known = _versions_of(network)
@@ -161,11 +173,36 @@ def _outputs_of(network: str) -> list[str]:
     return OUTPUTS if "version_output" in _versions_of(network) else [FIRST_OUTPUT]
 
 
+def _key(versions: Versions) -> VersionsKey:
+    """Return the versions that convolutions and dense layers depend on, to be a key of a dict."""
+    return tuple((key, value) for key, value in versions.items() if key != "version_act")
+
+
 @functools.lru_cache(maxsize=None)
-def _count_layers(network: str, versions: tuple[tuple[str, Any], ...]) -> int:
-    """Return the number of convolutions and dense layers with the first output; 0: there is no such network."""
+def _layer_kinds(network: str, versions: VersionsKey) -> Kinds:
+    """Count the convolutions and dense layers with the first output by kind; none: there is no such network."""
     symbol = _build(network, {**dict(versions), "version_output": FIRST_OUTPUT}, USUAL_LENGTH, USUAL_SIZE)
-    return 0 if symbol is None else sum(name.endswith("weight") for name in symbol.list_arguments())
+    if symbol is None:
+        return Counter()
+    attributes = symbol.attr_dict()
+    weights = [name[: -len("weight")] for name in symbol.list_arguments() if name.endswith("weight")]
+    return Counter(_kind_of_attributes(attributes.get(name[:-1], attributes.get(f"{name}fwd", {}))) for name in weights)
+
+
+def _kind_of_attributes(attributes: dict[str, str]) -> tuple[Any, ...]:
+    """Return the kind of a convolution or dense layer in MXNet: kernel, strides, and whether it has groups."""
+    if "kernel" not in attributes:
+        return ("dense",)
+    kernel, strides = (ast.literal_eval(attributes.get(key, "(1, 1)")) for key in ("kernel", "stride"))
+    return kernel, strides, int(attributes.get("num_group", 1)) > 1
+
+
+def _kind_of_step(step: Step) -> tuple[Any, ...]:
+    """Return the same for a step of a fingerprint."""
+    if step.key[0] == "dense":
+        return ("dense",)
+    _, (strides, *_, groups), shape = step.key
+    return shape[2:], strides, groups > 1
 
 
 def _candidate(network: str, versions: Versions, fingerprint: Fingerprint, image_size: Size) -> Candidate | None:
@@ -237,12 +274,26 @@ def pair_steps(ours: Fingerprint, theirs: Fingerprint) -> list[tuple[Step, Step]
     return list(pairs.values())
 
 
-def _nearest(compared: list[Candidate], fingerprint: Fingerprint) -> str:
-    """Return in words the first difference from the candidate that shares most steps with the graph."""
-    if not compared:
-        return "None with about as many layers takes images of this size"
+def _nearest(compared: list[Candidate], fingerprint: Fingerprint, image_size: Size) -> str:
+    """Return in words the first difference from the network whose layers are of the same kinds most often.
+
+    Of the outputs of that network, the one that shares most steps with the graph is taken.
+    """
+    kinds = Counter(_kind_of_step(step) for step in fingerprint.steps if step.node.op in LINEAR and len(step.key) > 2)
+
+    def likeness(entry: tuple[str, Versions]) -> float:
+        of_network = _layer_kinds(entry[0], _key(entry[1]))
+        return sum((of_network & kinds).values()) / max(1, sum((of_network | kinds).values()))
+
+    network, versions = max(_possible_networks(fingerprint), key=likeness)
+    same = [candidate for candidate in compared if (candidate.network, candidate.plain_versions) == (network, versions)]
+    if not same:
+        candidate = _candidate(network, {**versions, "version_output": FIRST_OUTPUT}, fingerprint, image_size)
+        if candidate is None:
+            return f"Nearest is {network}, which takes no images of this size"
+        same = [candidate]
     found = set(fingerprint.signatures.values())
-    nearest = max(compared, key=lambda candidate: len(found.intersection(candidate.fingerprint.signatures.values())))
+    nearest = max(same, key=lambda candidate: len(found.intersection(candidate.fingerprint.signatures.values())))
     theirs = _first_unknown(fingerprint, nearest.fingerprint)
     expected = _first_unknown(nearest.fingerprint, fingerprint)
     return f"Nearest is {nearest.title}: the file has {theirs} where that has {expected}"

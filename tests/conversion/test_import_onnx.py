@@ -10,9 +10,11 @@ import onnx
 import pytest
 from harness import error_of, run
 from iresnet_files import Writer
+from mobilefacenet_files import write_mobilefacenet
 from onnx import TensorProto, helper, numpy_helper
 from onnx_networks import load_params, save_network
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.conversion import importer, proof
 from insightface_mx.deploy import export_onnx, import_onnx
 from insightface_mx.formats import checkpoint
@@ -71,6 +73,35 @@ def test_a_network_comes_back_as_it_went(name, folded, tmp_path, capsys):
     difference = proof.compare(in_mxnet(tmp_path / "there", images), in_mxnet(tmp_path / "back", images))
     assert difference.relative < 2e-5
     assert f"{path} is {network} " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_mobilefacenet_of_arcface_torch_is_y1_twice_as_wide(tmp_path, capsys):
+    path = str(tmp_path / "mbf.onnx")
+    state = write_mobilefacenet(path)
+    run(import_onnx, path, "--output", tmp_path / "y1")
+    assert "mbf.onnx is y1 version_multiplier 2.0 version_output GDC; " in capsys.readouterr().out
+    found = load_params(tmp_path / "y1")
+    assert found["pre_fc1_weight"].shape == (32, 512)
+    slope = state["layers.5.layers.3.layers.1.layers.2.weight"]
+    np.testing.assert_allclose(found["res_4_block3_conv_dw_relu_gamma"], slope, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_network_that_is_none_here_is_compared_with_the_one_of_the_same_kinds(tmp_path):
+    path, graph = str(tmp_path / "mbf.onnx"), tmp_path / "other.onnx"
+    write_mobilefacenet(path)
+    model = onnx.load(path)
+    first = next(node for node in model.graph.node if node.op_type == "PRelu")
+    first.op_type = "LeakyRelu"
+    del first.input[1:]
+    onnx.save(model, graph)
+    message = (
+        r"other\.onnx is none of the networks here\. Nearest is y1 version_multiplier 2\.0 version_output \w+: the "
+        r"file has the LeakyRelu \w+ where that has the PRelu conv_1_relu"
+    )
+    with pytest.raises(UserError, match=message):
+        importer.import_onnx(str(graph))
 
 
 @pytest.fixture(scope="module")

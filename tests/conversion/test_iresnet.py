@@ -1,11 +1,15 @@
 """State dicts of arcface_torch's iresnet: they become checkpoints and come back."""
 
 import importlib.util
+import sys
+import types
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from harness import error_of, run
 from iresnet_files import state_dict, write_iresnet
+from mobilefacenet_files import write_mobilefacenet
 from onnx_networks import load_params, random_params
 
 from insightface_mx.base.errors import UserError
@@ -14,6 +18,22 @@ from insightface_mx.deploy import export_onnx, import_onnx
 from insightface_mx.symbols import get_symbol
 from insightface_mx.training.fine_tuning import load_pretrained
 
+WRAPPED = {
+    "module": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "backbone": lambda state: {f"backbone.{name}": value for name, value in state.items()},
+    "both": lambda state: {f"module.backbone.{name}": value for name, value in state.items()},
+    "with a head": lambda state: {**WRAPPED["backbone"](state), "head.weight": np.zeros((5, 32))},
+    "nested": lambda state: {"epoch": 3, "state_dict": WRAPPED["module"](state), "optimizer": {"lr": 0.1}},
+    "nested twice": lambda state: {"model": {"state_dict": state}},
+}
+SAID = {
+    "module": "the names in the state dict begin with module.: taken without it",
+    "backbone": "begin with backbone.: taken without it",
+    "both": "begin with module.backbone.: taken without it",
+    "with a head": "begin with backbone.: taken without it; left out: head.weight (1 in all)",
+    "nested": "the state dict is the entry state_dict of the file",
+    "nested twice": "the state dict is the entry model of the file",
+}
 TORCH = importlib.util.find_spec("torch")
 
 
@@ -63,6 +83,51 @@ def test_another_state_dict_is_refused(change, message):
     state = {key: value for key, value in {**state_dict(), **change}.items() if value is not None}
     with pytest.raises(UserError, match=message):
         iresnet.from_state(state)
+
+
+@pytest.mark.parametrize("wrap", list(WRAPPED))
+def test_what_training_programs_put_around_a_state_dict_is_taken_off(wrap, caplog):
+    caplog.set_level("INFO")
+    state = state_dict()
+    name, _, params = iresnet.from_state(WRAPPED[wrap](state))
+    assert name == "r18"
+    assert np.array_equal(params["fc1_beta"], state["features.bias"].astype(np.float32))
+    assert set(params) == set(iresnet.from_state(state)[2])
+    assert SAID[wrap] in caplog.text
+
+
+def test_a_mobilefacenet_is_named_and_sent_where_it_is_read(tmp_path):
+    state = write_mobilefacenet(str(tmp_path / "mbf.onnx"))
+    named = r"of arcface_torch's MobileFaceNet, not of an iresnet: "
+    with pytest.raises(UserError, match=named + "insightface-import-onnx reads it from the ONNX file"):
+        iresnet.from_state({f"module.{name}": value for name, value in state.items()})
+    large = {**state, "layers.3.layers.4.layers.0.layers.0.weight": np.zeros((128, 128, 1, 1))}
+    with pytest.raises(UserError, match=named + r"no network here has its \[5, 6, 2\] blocks"):
+        iresnet.from_state(large)
+
+
+def test_a_file_with_a_state_dict_inside_is_loaded(monkeypatch, tmp_path):
+    """With a module in place of PyTorch that has what `load` uses of it."""
+
+    class Tensor(NamedTuple):
+        array: np.ndarray
+
+        def float(self):
+            return Tensor(self.array.astype(np.float32))
+
+        def numpy(self):
+            return self.array
+
+    content = {
+        "epoch": 3,
+        "state_dict_backbone": {"module.conv1.weight": Tensor(np.ones(2)), "module.fc.weight": Tensor(np.ones(3))},
+    }
+    torch = types.SimpleNamespace(load=lambda *_, **__: content, Tensor=Tensor)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(iresnet, "require", lambda *_: None)
+    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04 as PyTorch writes")
+    found = iresnet.load(str(tmp_path / "a.pth"))
+    assert {name: array.dtype for name, array in found.items()} == {"conv1.weight": np.float32, "fc.weight": np.float32}
 
 
 def test_only_an_iresnet_becomes_a_state_dict():

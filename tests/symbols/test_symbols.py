@@ -10,6 +10,7 @@ from golden import record
 from insightface_mx.base.compat import mx
 from insightface_mx.options import NetworkOptions
 from insightface_mx.symbols import NAMES, fnasnet, fresnet, get_initializer, get_symbol, layers, symbol_utils
+from insightface_mx.symbols.table import count_flops, count_parameters
 from insightface_mx.symbols.variants import DEFAULTS
 
 CASES = sorted(record.FOLDER.glob("*.txt"))
@@ -208,6 +209,20 @@ def test_the_multiplier_scales_every_layer_of_mobilenet():
     assert named["conv_14_conv2d_weight"] == (512, 512, 1, 1)
 
 
+def test_the_multiplier_widens_mobilefacenet_between_its_blocks():
+    """Like arcface_torch's MobileFaceNet with scale=2: 0.44 G multiplications."""
+    wide = get_symbol("y1", 512, version_output="GDC", version_multiplier=2.0)
+    named, _ = shapes(wide)
+    assert named["conv_1_conv2d_weight"] == (128, 3, 3, 3)
+    assert named["conv_2_dw_conv2d_weight"] == (128, 2, 3, 3)
+    assert named["res_4_block0_conv_sep_conv2d_weight"] == (256, 256, 1, 1)
+    assert named["dconv_45_conv_dw_conv2d_weight"] == (512, 1, 3, 3)
+    assert named["conv_6sep_conv2d_weight"] == (512, 256, 1, 1)
+    assert count_parameters(wide) == 2060032
+    assert round(count_flops(wide) / 2e9, 3) == 0.435
+    assert get_symbol("y1", 512, version_multiplier=1.0).tojson() == get_symbol("y1", 512).tojson()
+
+
 def test_y2_has_2_8_16_4_blocks():
     names = get_symbol("y2", 512, version_output="GDC").list_arguments()
     residual = [name.split("_block")[0] for name in names if name.endswith("_conv_proj_conv2d_weight")]
@@ -235,12 +250,13 @@ def test_images_of_another_size_are_fine_where_the_output_allows():
         ("r18", {"version_output": "AXE"}, "version_output 'AXE' does not exist"),
         ("r18", {"version_unit": 5}, "depth of 101 or more"),
         ("m1", {"version_multiplier": 0.01}, "at least 1/32"),
+        ("y1", {"version_multiplier": 0.01}, "at least 1/64"),
         ("m1", {"version_multiplier": 0.25, "version_output": "GDC"}, "multiple of 512 channels, this network has 256"),
         ("s20", {"version_output": "GDC"}, "spherenet does not use version_output: leave it at 'E'"),
         (
             "y1",
             {"version_se": 1},
-            r"does not use version_se: leave it at 0 \(it uses: version_output, bn_mom\)",
+            r"does not use version_se: leave it at 0 \(it uses: version_output, version_multiplier, bn_mom\)",
         ),
         ("r18", {"version_input": 0, "version_output": "GDC"}, "cannot take 112x112 images.*map of at least 7x7"),
         ("r18", {"image_size": (112, 96), "version_output": "GDC"}, "cannot take 112x96 images"),
