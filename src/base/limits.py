@@ -19,7 +19,7 @@ MAX_SCANS = 200  # .. it may have this many scans; those of cameras and browsers
 MAX_GRAPH_BYTES = 1 << 24  # of PREFIX-symbol.json; the largest network here has 2 MB
 MAX_GRAPH_NODES = 1 << 15  # the largest network here has 3,000
 MAX_GRAPH_NAME = 1 << 10  # characters of a node's or parameter's name
-MAX_ATTRIBUTE = 1 << 16  # characters of a node's attribute
+MAX_ATTRIBUTE_TEXT = 1 << 16  # characters of a node's attribute
 MAX_WINDOW = 1 << 12  # kernel, stride, dilation and padding of a layer
 MAX_CHANNELS = 1 << 20  # of a layer, and other counts
 MAX_OUTPUTS = (1 << 31) - 1  # of a dense layer
@@ -32,7 +32,7 @@ MIN_PIXELS = 1 << 12  # smaller images count as this many for the two
 # Pickles, and the verification sets that they are
 MAX_OPERATIONS = 5_000_000  # of a pickle; an image of a verification set takes 2 to 30
 MAX_MARKS = 64  # tuples, lists and dicts in each other; ten are usual
-MAX_DIGITS = 100  # bytes of a number in text
+MAX_PICKLE_DIGITS = 100  # bytes of a number in text
 PAIRED_IMAGES = 20_000  # of a verification set, whose file may name one image many times; ..
 PAIRED_IMAGE_BYTES = 150  # .. or as many as the file has multiples of these bytes
 

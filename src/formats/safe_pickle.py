@@ -14,7 +14,7 @@ import zipfile
 from typing import Any, BinaryIO, Callable, Mapping
 
 from insightface_mx.base.errors import shorten
-from insightface_mx.base.limits import MAX_DIGITS, MAX_MARKS, MAX_OPERATIONS
+from insightface_mx.base.limits import MAX_MARKS, MAX_OPERATIONS, MAX_PICKLE_DIGITS
 
 # What unpicklers, numpy, zipfile, lz4 and Pillow raise for damaged data; MemoryError for a length that no memory holds.
 DAMAGE = (
@@ -135,7 +135,7 @@ def _load_mark(load: Load, self: _Unpickler) -> None:
 def _load_number(load: Load, self: _Unpickler) -> None:
     """Read a number that is written in digits, whose time grows with the square of their number."""
     readline, line = self.readline, self.readline()
-    if len(line) > MAX_DIGITS:
+    if len(line) > MAX_PICKLE_DIGITS:
         raise pickle.UnpicklingError(f"it has a number of {len(line)} digits")
     self.readline = lambda: line
     load(self)

@@ -159,8 +159,8 @@ def _check_node(index: int, node: object) -> None:
 
 
 def _check_attribute(shown: str, attribute: str, value: object) -> None:
-    if not isinstance(value, str) or max(len(value), len(attribute)) > limits.MAX_ATTRIBUTE:
-        raise ValueError(f"{shown}: {shorten(attribute)} is no text of at most {limits.MAX_ATTRIBUTE} characters")
+    if not isinstance(value, str) or max(len(value), len(attribute)) > limits.MAX_ATTRIBUTE_TEXT:
+        raise ValueError(f"{shown}: {shorten(attribute)} is no text of at most {limits.MAX_ATTRIBUTE_TEXT} characters")
     if attribute in ("__storage_type__", "storage_type") and value not in ("0", "-1", "default"):
         raise ValueError(f"{shown}: sparse arrays are not read")
     if not (_TYPE if attribute == "__dtype__" else _NUMBERS).fullmatch(value):
