@@ -22,6 +22,8 @@ from insightface_mx.formats.training_set import Property, read_property, verific
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_record
 
+_AT_ONCE = 256  # records that a thread reads before it hands them over
+
 
 class Problem(NamedTuple):
     """A line that says what is wrong, and the records of the images that a repaired set does without."""
@@ -31,9 +33,10 @@ class Problem(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a record holds: its labels, and of an image the size (height, width) and a hash of its pixels."""
+    """What a record holds: its (first) label, and of an image the size (height, width) and a hash of its pixels."""
 
-    labels: np.ndarray
+    label: float
+    label_count: int
     size: Size | None = None
     digest: bytes = b""
     problem: str = ""  # why it is damaged, or holds neither an image nor labels of the identity table
@@ -69,8 +72,9 @@ class FoundSet:
     @functools.cached_property
     def classes(self) -> dict[int, int]:
         """The label of every image whose label can be a class."""
-        labels = {index: record.labels[0] for index, record in self.images.items()}
-        return {index: int(label) for index, label in labels.items() if is_class(label)}
+        labels = np.array([record.label for record in self.images.values()])
+        good = is_class(labels).tolist()
+        return {index: int(image.label) for (index, image), is_good in zip(self.images.items(), good) if is_good}
 
     @property
     def image_size(self) -> Size:
@@ -104,12 +108,30 @@ def read_set(folder: str) -> FoundSet:
         table = read_table(file)
     except UserError as error:
         table_problem = str(error)
-    table_records = set(table.record_ids.tolist()) if table else set()
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        indexes = file.keys()
-        found = pool.map(lambda index: _inspect(file, index, index in table_records), indexes)
-        records = dict(zip(tqdm(indexes, unit="rec", desc="reading", disable=None), found))
+    places, firsts = np.unique(file.offsets(file.record_ids), return_index=True)
+    if len(places) < len(file):
+        text = f"{file.path_idx}: {len(file) - len(places)} records are at the same place of the file as others"
+        problems.append(Problem(text))
+    indexes = file.record_ids[np.sort(firsts)]
+    records = _read_records(file, indexes, set(table.record_ids.tolist()) if table else set())
     return FoundSet(folder, file, table, table_problem, declared, records, problems)
+
+
+def _read_records(file: FaceRecords, indexes: np.ndarray, table_records: set[int]) -> dict[int, Record]:
+    """Read records; table_records: those that are no images, whatever they hold."""
+
+    def inspect(part: np.ndarray) -> list[tuple[int, Record]]:
+        return [(index, _inspect(file, index, index in table_records)) for index in part.tolist()]
+
+    records: dict[int, Record] = {}
+    parts = [indexes[start : start + _AT_ONCE] for start in range(0, len(indexes), _AT_ONCE)]
+    with ThreadPoolExecutor(cpu_count()) as pool, tqdm(
+        total=len(indexes), unit="rec", desc="reading", disable=None
+    ) as progress:
+        for found in pool.map(inspect, parts):
+            records.update(found)
+            progress.update(len(found))
+    return records
 
 
 def find_problems(found: FoundSet, verification: Sequence[str] = ()) -> list[Problem]:
@@ -143,7 +165,7 @@ def check_records(found: FoundSet) -> list[Problem]:
         if not record.size:
             continue
         if index not in found.classes:
-            problems.append(Problem(f"record {index}: its label {record.labels[0]:g} is no class", (index,)))
+            problems.append(Problem(f"record {index}: its label {record.label:g} is no class", (index,)))
         if found.declared and record.size != found.image_size:
             (height, width), (all_height, all_width) = record.size, found.image_size
             text = (
@@ -162,7 +184,7 @@ def check_table(found: FoundSet) -> list[Problem]:
     strays = [
         index
         for index, record in found.records.items()
-        if len(record.labels) > 1 and not (record.size or record.problem or index in table_records)
+        if record.label_count > 1 and not (record.size or record.problem or index in table_records)
     ]
     problems = []
     if strays:
@@ -181,16 +203,20 @@ def check_table(found: FoundSet) -> list[Problem]:
 def check_classes(found: FoundSet) -> list[Problem]:
     """Find out whether the images' labels are 0, 1, 2 ... up to the number of classes in the property."""
     labels = sorted(set(found.classes.values()))
-    classes = found.declared.num_classes if found.declared else len(labels)
-    if not labels or labels == [*range(classes)]:
+    if not labels:
         return []
-    if labels == [*range(len(labels))]:
-        return [Problem(f"property says {classes} classes, the records hold {len(labels)}")]
-    if labels[-1] < classes:
-        first = next(label for label in range(classes) if label not in found.classes.values())
+    classes = found.declared.num_classes if found.declared else len(labels)
+    if labels[-1] >= max(classes, len(labels)):
+        text = (
+            f"the labels of {len(labels)} identities go from {labels[0]} to {labels[-1]}, not from 0 to {classes} - 1"
+        )
+        return [Problem(text)]
+    if labels[-1] >= len(labels):
+        first = next(place for place, label in enumerate(labels) if label != place)
         return [Problem(f"{classes - len(labels)} of {classes} classes have no image; the first is {first}")]
-    text = f"the labels of {len(labels)} identities go from {labels[0]} to {labels[-1]}, not from 0 to {classes} - 1"
-    return [Problem(text)]
+    if classes != len(labels):
+        return [Problem(f"property says {classes} classes, the records hold {len(labels)}")]
+    return []
 
 
 def check_copies(found: FoundSet) -> list[Problem]:
@@ -202,7 +228,7 @@ def check_copies(found: FoundSet) -> list[Problem]:
         first = first_of.setdefault(image.digest, index)
         if first == index:
             continue
-        if image.labels[0] == images[first].labels[0]:
+        if image.label == images[first].label:
             problems.append(Problem(f"record {index}: the same image as record {first}", (index,)))
         else:
             text = f"records {first} and {index}: the same image for two identities"
@@ -235,14 +261,15 @@ def _inspect(file: FaceRecords, index: int, in_table: bool) -> Record:
     try:
         labels, encoded = file.read(index)
     except UserError as error:
-        return Record(np.empty(0), problem=str(error))
+        return Record(float("nan"), 0, problem=str(error))
+    label = float(labels[0])  # not the array, which may hold the complete record
     if in_table or not encoded:
         problem = "" if len(labels) > 1 else f"record {index}: neither an image nor an identity's record"
-        return Record(labels, problem=problem)
+        return Record(label, len(labels), problem=problem)
     image = decode_record(encoded)
     if image is None:
-        return Record(labels, problem=f"record {index}: an image that cannot be decoded")
-    return Record(labels, (image.shape[0], image.shape[1]), _digest(image))
+        return Record(label, len(labels), problem=f"record {index}: an image that cannot be decoded")
+    return Record(label, len(labels), (image.shape[0], image.shape[1]), _digest(image))
 
 
 def _digest(image: np.ndarray) -> bytes:

@@ -71,7 +71,7 @@ def cached(
             is written again, if the arrays are large. If it cannot be written, a log line says so.
         sources: Files that the arrays depend on.
         index: The one of them whose content is compared, too.
-        dtypes: The arrays' names and types. They have one dimension, and all of them the same length.
+        dtypes: The arrays' names and types.
         make: Makes the arrays.
     """
     stamp = _stamp(sources, index) if os.path.lexists(path) else None
@@ -80,7 +80,7 @@ def cached(
         before = [file_stamp(source) for source in sources]
         arrays = make()
         if sum(array.nbytes for array in arrays.values()) >= MIN_CACHED_BYTES:
-            stamp = _stamp(sources, index)
+            stamp = np.append(_stamp(sources, index), _hash(arrays))
             if before == [file_stamp(source) for source in sources]:  # else it was made of changing files
                 _save(path, {**arrays, "stamp": stamp})
     return arrays
@@ -100,14 +100,23 @@ def _load(path: str, stamp: np.ndarray, dtypes: Mapping[str, type[np.generic]]) 
     except (OSError, BadArrays) as error:
         logging.warning("%s is damaged (%s) and is made again", path, error)
         return None
-    if not np.array_equal(arrays.pop("stamp", np.empty(0)), stamp):
+    stored = arrays.pop("stamp", np.empty(0))
+    if not np.array_equal(stored[: len(stamp)], stamp):
         return None
     found = {name: array.dtype for name, array in arrays.items()}
-    shapes = {array.shape for array in arrays.values()}
-    if found != dict(dtypes) or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+    if found != dict(dtypes) or not np.array_equal(stored[len(stamp) :], _hash(arrays)):
         logging.warning("%s holds other arrays than it should and is made again", path)
         return None
     return arrays
+
+
+def _hash(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return a hash of arrays in the order of their names, an int64 array."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype.str} ".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return np.frombuffer(digest.digest(), np.int64)
 
 
 def _save(path: str, arrays: Mapping[str, np.ndarray]) -> None:

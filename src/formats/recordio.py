@@ -113,13 +113,18 @@ class RecordFile:
             return np.array([label], np.float32), record[payload:]
         return np.frombuffer(record, "<f4", flag, HEADER.size), record[payload:]
 
+    def offsets(self, record_ids: np.ndarray) -> np.ndarray:
+        """Return where records begin, int64, as the index says; -1 for ids that are not in the index."""
+        places = np.searchsorted(self._sorted_ids, record_ids, "right") - 1
+        return np.where(self._sorted_ids[places] == record_ids, self._offsets[places], -1)
+
     def heads(self, record_ids: np.ndarray) -> Heads:
         """Look at many records, an int64 array of ids. One that is not in the index is not valid."""
-        places = np.searchsorted(self._sorted_ids, record_ids, "right") - 1
-        offsets = np.where(self._sorted_ids[places] == record_ids, self._offsets[places], -1)
-        return read_heads(
-            self._file, self._size, offsets, lambda row, enough: self._read_parts(int(record_ids[row]), enough)
-        )
+
+        def read_start(row: int, enough: int) -> bytes:
+            return self._read_parts(int(record_ids[row]), enough)
+
+        return read_heads(self._file, self._size, self.offsets(record_ids), read_start)
 
     def _offset(self, record_id: int) -> int:
         place = record_id if self._consecutive else int(np.searchsorted(self._sorted_ids, record_id, "right")) - 1
@@ -243,13 +248,16 @@ def find_offsets(path: str) -> np.ndarray:
         Offsets in bytes, an int64 array.
 
     Raises:
-        UserError: The file cannot be read or is empty.
+        UserError: The file cannot be read or holds no record.
     """
     try:
         with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return np.array(list(first_parts(content)), np.int64)
+            offsets = np.array(list(first_parts(content)), np.int64)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    if not len(offsets):
+        raise UserError(f"{path} holds no record")
+    return offsets
 
 
 def _read_index(path: str) -> dict[str, np.ndarray]:

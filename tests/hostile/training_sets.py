@@ -16,6 +16,7 @@ from hostile.mutations import LONG, changed, damaged, file_cases, foreign, odd_f
 from hostile.rule import EITHER, ERROR, VALUE, Case, Group
 from hostile.verification import images
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.datasets import checks
 from insightface_mx.datasets.info import describe
 from insightface_mx.formats import cache
@@ -276,8 +277,10 @@ def read(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Read a set as check-set does."""
-    checks.find_problems(checks.read_set(str(folder)))
+    """Read a set as check-set does, which goes on after a problem and names it."""
+    problems = checks.find_problems(checks.read_set(str(folder)))
+    if problems:
+        raise UserError(problems[0].text)
 
 
 def list_photos(folder: Path) -> None:
@@ -286,6 +289,11 @@ def list_photos(folder: Path) -> None:
     for index in range(min(len(source), 40)):
         source.image(index)
     identity_photos(str(folder))
+
+
+def _listed(good: Path) -> Iterator[Case]:
+    """Yield the cases for readers that do not look at `property`, and leave out what is nobody's image."""
+    return (case._replace(expect=EITHER) for case in cases(good))
 
 
 def cached_cases(good: Path) -> Iterator[Case]:
@@ -418,6 +426,6 @@ def read_cached(folder: Path) -> None:
 GROUPS = [
     Group("training sets", prepare, cases, read),
     Group("checked sets", prepare, cases, check),
-    Group("listed sets", prepare, cases, list_photos),
+    Group("listed sets", prepare, _listed, list_photos),
     Group("caches of sets", prepare_cached, cached_cases, read_cached),
 ]
