@@ -37,8 +37,11 @@ def run(args: argparse.Namespace) -> None:
         require("onnx", "onnx", "onnxruntime")
     from insightface_mx.conversion import export, iresnet
     from insightface_mx.conversion.proof import make_images
-    from insightface_mx.formats.atomic import atomic_path, report_write_errors
+    from insightface_mx.formats.atomic import atomic_path, refuse_other_kind, report_write_errors
 
+    if not args.force:
+        refuse_other_kind(args.output or "", ".onnx")
+        refuse_other_kind(args.torch or "", ".pth", ".pt")
     network = export.load_network(args.model, args.image_size, args.head, read_options(args, NetworkInput))
     images = make_images(network.image_size, args.images)
     if args.output:
@@ -66,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add("--head", action="store_true", help="with class cosines: a second output for classes (not for ArcFaceONNX)")
     add("--images", metavar="FOLDER|FILE.bin", help="up to 30 real faces to compare on, besides the synthetic images")
     add("--torch", metavar="FILE.pth", help="also write arcface_torch's state dict (needs PyTorch)")
+    add("--force", action="store_true", help="replace a file of another kind that has this name")
     add_options(result, INPUT_GROUP, NetworkInput)
     return result
 

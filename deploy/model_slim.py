@@ -22,12 +22,12 @@ EXAMPLE = "insightface-slim --model model/r50,12    # writes model/r50s-symbol.j
 def run(args: argparse.Namespace) -> None:
     """Slim the checkpoint and print its size before and after."""
     prefix, epoch = checkpoint.parse(args.model)
-    slimmed = checkpoint.params_path(slim(prefix, epoch, read_options(args, NetworkInput)), 0)
+    slimmed = checkpoint.params_path(slim(prefix, epoch, read_options(args, NetworkInput), args.force), 0)
     before = os.path.getsize(checkpoint.params_path(prefix, epoch))
     say(f"{slimmed}: {os.path.getsize(slimmed) / 1e6:.1f} MB, before {before / 1e6:.1f} MB")
 
 
-def slim(prefix: str, epoch: int, network_input: NetworkInput = USUAL_INPUT) -> str:
+def slim(prefix: str, epoch: int, network_input: NetworkInput = USUAL_INPUT, force: bool = False) -> str:
     """Write PREFIXs-symbol.json, PREFIXs-0000.params and their manifest PREFIXs-0000.json; return the new prefix.
 
     The manifest holds the image size, where it is known, and how the network takes images, where it is not from here.
@@ -44,6 +44,8 @@ def slim(prefix: str, epoch: int, network_input: NetworkInput = USUAL_INPUT) -> 
     kept_arguments = _select(path, arguments, part.arg_params)
     kept_states = _select(path, part.graph.list_auxiliary_states(), part.aux_params)
     output = f"{prefix}s"
+    if not force:
+        checkpoint.refuse_other_graph(output, part.graph)
     checkpoint.save(output, 0, part.graph, kept_arguments, kept_states)
     with report_write_errors(output):
         files = [checkpoint.symbol_path(output), checkpoint.params_path(output, 0)]
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     result = make_parser(__doc__, EXAMPLE)
     result.add_argument("--model", required=True, metavar="PREFIX,EPOCH", help="the checkpoint, e.g. ../model/r50,12")
+    result.add_argument("--force", action="store_true", help="replace the graph of other checkpoints of PREFIXs")
     add_options(result, INPUT_GROUP, NetworkInput)
     return result
 

@@ -44,10 +44,12 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.embedding import backends
     from insightface_mx.eval.pairs import load_bin
-    from insightface_mx.formats.atomic import atomic_path, report_write_errors
+    from insightface_mx.formats.atomic import atomic_path, refuse_other_kind, report_write_errors
     from insightface_mx.photos.sources import aligned_images
 
     output = args.output
+    if not args.force:
+        refuse_other_kind(output, ".onnx")
     network = export.load_network(args.model, args.image_size, network_input=read_options(args, NetworkInput))
     size = network.image_size
     pairs = load_bin(args.pairs, size)
@@ -94,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="H,W",
         help="the network's input in pixels (default: from the checkpoint, otherwise 112,112)",
     )
+    add("--force", action="store_true", help="replace a file of another kind that has this name")
     add_options(result, INPUT_GROUP, NetworkInput)
     return result
 

@@ -17,7 +17,8 @@ from insightface_mx.cli.types import Size
 from insightface_mx.conversion.constants import fold
 from insightface_mx.conversion.graph import Graph
 from insightface_mx.conversion.normal_form import normalise
-from insightface_mx.conversion.safe_onnx import describe_input, read_model, to_node
+from insightface_mx.conversion.safe_onnx import to_node
+from insightface_mx.conversion.sizes import read_checked
 
 OPSET = 11
 IR_VERSION = 6  # the file format of that opset's time
@@ -86,8 +87,8 @@ def load(path: str) -> tuple[Graph, Size | None]:
     require_onnx()
     from onnx import numpy_helper
 
-    model = read_model(path).proto
-    images = describe_input(model, path)
+    read, images = read_checked(path)
+    model = read.proto
     if len(model.graph.output) != 1:
         raise UserError(f"{path} has {len(model.graph.output)} outputs: it must have one")
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from insightface_mx.base.compat import Params, Symbol, mx
-from insightface_mx.cli.types import USUAL_SIZE
+from insightface_mx.cli.types import USUAL_SIZE, Size
 from insightface_mx.conversion import file, iresnet
 from insightface_mx.conversion.fingerprint import take_fingerprint
 from insightface_mx.conversion.graph import Constants, Graph, Node
@@ -31,12 +31,13 @@ NO_SCALING, TO_UNIT_RANGE = Scaling(0.0, 1.0), Scaling(127.5, 127.5)
 
 
 class Imported(NamedTuple):
-    """A network with its name and versions in words, and its difference from the file."""
+    """A network with its name and versions in words, its difference from the file, and its images' height and width."""
 
     name: str
     symbol: Symbol
     params: Params
     difference: Difference
+    image_size: Size
 
 
 def import_onnx(path: str, images: str | None = None, scaling: Scaling | None = None) -> Imported:
@@ -58,7 +59,7 @@ def import_onnx(path: str, images: str | None = None, scaling: Scaling | None = 
     params = _without_denormals(read_params(match, fingerprint))
     run = onnx_runner(open_model(path, image_size), scaling.mean, scaling.std)
     difference = check_equal(path, run, match.symbol, params, make_images(image_size, images))
-    return Imported(match.name, match.symbol, params, difference)
+    return Imported(match.name, match.symbol, params, difference, image_size)
 
 
 def import_torch(path: str, images: str | None = None) -> Imported:
@@ -72,7 +73,7 @@ def import_torch(path: str, images: str | None = None) -> Imported:
     params = _without_denormals(arrays)
     run = iresnet.TorchNetwork(state)
     difference = check_equal(path, run, symbol, params, make_images(USUAL_SIZE, images))
-    return Imported(name, symbol, params, difference)
+    return Imported(name, symbol, params, difference, USUAL_SIZE)
 
 
 def find_scaling(graph: Graph) -> Scaling:

@@ -10,18 +10,21 @@ PyTorch is an extra: it is imported where it is used.
 from __future__ import annotations
 
 import logging
-import pickle
+import os
 import re
+import zipfile
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 import numpy as np
 
 from insightface_mx.base.compat import Symbol
-from insightface_mx.base.errors import UserError, require
+from insightface_mx.base.errors import UserError, require, shorten
 from insightface_mx.conversion.fold_norms import change_epsilon
 from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.proof import Difference, check_equal
 from insightface_mx.conversion.read_params import parameter_names
+from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.formats.safe_pickle import DAMAGE
 from insightface_mx.formats.wrong_file import ZIP, refuse_wrong_file
 from insightface_mx.symbols import fresnet, get_symbol
 
@@ -42,6 +45,9 @@ NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "runni
 PRELU = {"weight": "gamma"}
 CONVOLUTION = {"weight": "weight"}
 DENSE = {"weight": "weight", "bias": "bias"}
+
+
+SAFE_TORCH = (2, 6)  # the first whose weights_only holds: CVE-2025-32434
 
 
 class Layer(NamedTuple):
@@ -217,21 +223,46 @@ def load(path: str) -> Constants:
     """Read the state dict of a .pth file, name -> float32 array, and run nothing that the file contains.
 
     Raises:
-        UserError: No state dict, a damaged file, or PyTorch is not installed.
+        UserError: No state dict, a damaged file, or PyTorch is not installed or older than 2.6.
     """
+    require_safe_torch()
+    return _load(path)
+
+
+def require_safe_torch() -> None:
+    """Raise UserError where PyTorch is missing, or one that runs code of a .pth file whatever it is told."""
     require("torch", "torch")
     import torch
 
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < SAFE_TORCH:
+        raise UserError(
+            f"PyTorch {torch.__version__} can be made to run code by a .pth file (CVE-2025-32434): "
+            "pip install 'torch>=2.6', which needs Python 3.9 or newer"
+        )
+
+
+def _load(path: str) -> Constants:
+    """Read a state dict, as `load`; a file of this process may be read by any PyTorch."""
+    import torch
+
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot open {path}: {error.strerror}") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if zipfile.is_zipfile(file) and sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > size:
+                raise UserError(f"{path} is compressed, which PyTorch does not do: it is not read")
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.filename:
+            raise UserError(f"cannot open {path}: {error.strerror}") from error
         refuse_wrong_file(path, right=ZIP)
-        raise UserError(f"{path} is no state dict, or damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is no state dict, or damaged: {shorten(str(error).split(chr(10))[0], 200)}") from error
     state = plain_state(state) if isinstance(state, dict) else None
-    if state is None or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not state or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
         raise UserError(f"{path} is no state dict: save the backbone's state_dict() alone")
+    if sum(value.numel() * value.element_size() for value in state.values()) > size:
+        raise UserError(f"{path} claims more numbers than it holds: it is damaged")
     return {name: value.float().numpy() for name, value in state.items()}
 
 
@@ -252,7 +283,7 @@ def export(symbol: Symbol, params: Mapping[str, np.ndarray], path: str, images: 
 
     state = to_state(symbol, params)
     torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
-    return check_equal("the state dict", TorchNetwork(load(path)), symbol, params, images)
+    return check_equal("the state dict", TorchNetwork(_load(path)), symbol, params, images)
 
 
 class TorchNetwork:

@@ -9,12 +9,11 @@ from typing import Callable, Iterator, List, NamedTuple
 import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
-from insightface_mx.cli.types import USUAL_SIZE, Size
+from insightface_mx.cli.types import Size
 from insightface_mx.conversion.file import PRODUCER, require_onnx
 from insightface_mx.conversion.operators import DATA
-from insightface_mx.conversion.safe_onnx import CHANNELS, describe_input, read_model
-from insightface_mx.conversion.sizes import check_sizes
-from insightface_mx.engine import BATCH_SIZE
+from insightface_mx.conversion.safe_onnx import describe_input, read_model
+from insightface_mx.conversion.sizes import read_checked
 
 _ERRORS_ONLY = 3  # severity of ONNX Runtime's log
 
@@ -56,10 +55,7 @@ def open_model(path: str, image_size: Size | None = None) -> Model:
             onnxruntime is not installed.
     """
     require_onnx()
-    model = read_model(path)
-    images = describe_input(model.proto, path)
-    shape = (images.batch or 1, CHANNELS, *(images.size or image_size or USUAL_SIZE))
-    check_sizes(model.proto, path, images.name, shape, max(BATCH_SIZE, images.batch or 1))
+    model, images = read_checked(path, image_size)
     if model.has_other_floats:
         logging.warning("%s has floats of 16 or 64 bits: it is computed in float32", path)
     source = model.proto.SerializeToString() if model.is_changed else path

@@ -9,9 +9,11 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_MULTIPLICATIONS, MAX_NUMBERS_AT_ONCE
+from insightface_mx.cli.types import USUAL_SIZE, Size
 from insightface_mx.conversion.constants import fold
 from insightface_mx.conversion.graph import Node
-from insightface_mx.conversion.safe_onnx import DOMAINS, to_node
+from insightface_mx.conversion.safe_onnx import CHANNELS, DOMAINS, Input, Read, describe_input, read_model, to_node
+from insightface_mx.engine import BATCH_SIZE
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +24,23 @@ _WEIGHT = {"Conv": 1, "QLinearConv": 3}  # the input that is the weight
 _WINDOWS = ("AveragePool", "Conv", "LpPool", "MaxPool", "QLinearConv")
 _WINDOW_LENGTHS = {"kernel_shape": 2, "strides": 2, "dilations": 2, "pads": 4}
 _SUMS = ("Gemm", "MatMul", "QLinearMatMul")  # of as many products as one side of the first input is long
+
+
+def read_checked(path: str, image_size: Size | None = None) -> tuple[Read, Input]:
+    """Read a file of unknown origin, and check that it may run.
+
+    Args:
+        path: A file with one input.
+        image_size: Of the images, where the file leaves it open; None: USUAL_SIZE.
+
+    Raises:
+        UserError: No ONNX file or a damaged one, no face network, or one that takes too much memory or time.
+    """
+    model = read_model(path)
+    images = describe_input(model.proto, path)
+    shape = (images.batch or 1, CHANNELS, *(images.size or image_size or USUAL_SIZE))
+    check_sizes(model.proto, path, images.name, shape, max(BATCH_SIZE, images.batch or 1))
+    return model, images
 
 
 def check_sizes(model: onnx.ModelProto, path: str, input_name: str, input_shape: Sequence[int], batch: int) -> None:

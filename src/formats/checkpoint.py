@@ -128,6 +128,13 @@ def save(prefix: str, epoch: int, symbol: Symbol, arg_params: Params, aux_params
         save_arrays(path, params)
 
 
+def refuse_other_graph(prefix: str, symbol: Symbol) -> None:
+    """Raise UserError if a prefix has another graph, which its checkpoints need; `save` would replace it."""
+    path = symbol_path(prefix)
+    if os.path.lexists(path) and load_symbol(path).tojson() != symbol.tojson():
+        raise UserError(f"{path} is the graph of other checkpoints: choose another prefix, or replace it with --force")
+
+
 def save_arrays(path: str, arrays: Params) -> None:
     """Write arrays in MXNet's format, completely or not at all. Raises OSError if the file cannot be written."""
     from insightface_mx.base.compat import mx

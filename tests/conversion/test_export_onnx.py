@@ -104,6 +104,24 @@ def test_a_file_that_differs_is_not_left(y1, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "y1.onnx").read_bytes() == b"the earlier one"
 
 
+@pytest.mark.parametrize(
+    ("option", "name"), [("--output", "y1-0.params"), ("--output", "a.onnx.bak"), ("--torch", "y")]
+)
+def test_files_of_another_kind_stay(y1, tmp_path, capsys, monkeypatch, option, name):
+    monkeypatch.setattr(export_onnx, "require", lambda *_: None)
+    (tmp_path / name).write_bytes(b"precious")
+    error = error_of(capsys, export_onnx, "--model", f"{y1[0]},0", option, tmp_path / name)
+    kind = ".onnx" if option == "--output" else ".pth or .pt"
+    assert f"{tmp_path}/{name} exists and is no {kind} file: choose another name, or replace it with --force" in error
+    assert (tmp_path / name).read_bytes() == b"precious"
+
+
+def test_force_replaces_a_file_of_another_kind(y1, tmp_path):
+    (tmp_path / "old").write_bytes(b"old")
+    export("--model", f"{y1[0]},0", "--output", tmp_path / "old", "--force")
+    assert file.load(str(tmp_path / "old"))[1] == (56, 56)
+
+
 def with_own_params(runner, params):
     return lambda symbol, _, shape: runner(symbol, params, shape)
 

@@ -237,3 +237,22 @@ def test_a_checkpoint_that_differs_is_not_written(y1, tmp_path, capsys, monkeypa
     onnx.save(y1, str(tmp_path / "y1.onnx"))
     check_refused(capsys, "disagree at batch 1", tmp_path / "y1.onnx", "--output", tmp_path / "y1")
     assert os.listdir(tmp_path) == ["y1.onnx"]
+
+
+@pytest.mark.slow
+def test_the_graph_of_other_checkpoints_stays(y1, tmp_path, capsys):
+    onnx.save(y1, str(tmp_path / "y1.onnx"))
+    save_network(tmp_path / "run", "y1", version_output="E")
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    check_refused(
+        capsys,
+        f"{tmp_path}/run-symbol.json is the graph of other checkpoints: choose another prefix, or replace it with --fo",
+        *(tmp_path / "y1.onnx", "--output", tmp_path / "run"),
+    )
+    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+    for prefix in ("imported", "imported"):  # again, too
+        run(import_onnx, tmp_path / "y1.onnx", "--output", tmp_path / prefix)
+    assert checkpoint.saved_image_size(f"{tmp_path}/imported", 0) == (112, 112)
+    run(import_onnx, tmp_path / "y1.onnx", "--output", tmp_path / "run", "--force")
+    symbols = [(tmp_path / f"{prefix}-symbol.json").read_bytes() for prefix in ("run", "imported")]
+    assert symbols[0] == symbols[1]

@@ -1,8 +1,10 @@
 """State dicts of arcface_torch's iresnet: they become checkpoints and come back."""
 
 import importlib.util
+import os
 import sys
 import types
+import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -118,14 +120,20 @@ def test_a_file_with_a_state_dict_inside_is_loaded(monkeypatch, tmp_path):
         def numpy(self):
             return self.array
 
+        def numel(self):
+            return self.array.size
+
+        def element_size(self):
+            return self.array.itemsize
+
     content = {
         "epoch": 3,
         "state_dict_backbone": {"module.conv1.weight": Tensor(np.ones(2)), "module.fc.weight": Tensor(np.ones(3))},
     }
-    torch = types.SimpleNamespace(load=lambda *_, **__: content, Tensor=Tensor)
+    torch = types.SimpleNamespace(load=lambda *_, **__: content, Tensor=Tensor, __version__="2.6.0")
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr(iresnet, "require", lambda *_: None)
-    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04 as PyTorch writes")
+    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04 as PyTorch writes" * 9)
     found = iresnet.load(str(tmp_path / "a.pth"))
     assert {name: array.dtype for name, array in found.items()} == {"conv1.weight": np.float32, "fc.weight": np.float32}
 
@@ -140,6 +148,58 @@ def test_only_an_iresnet_becomes_a_state_dict():
 def test_without_pytorch_the_command_says_what_to_install(tmp_path, capsys):
     error = error_of(capsys, import_onnx, "--torch", "backbone.pth", "--output", tmp_path / "r18")
     assert "pip install '.[torch]'" in error
+
+
+@pytest.mark.parametrize(
+    ("version", "is_safe"),
+    [
+        ("1.13.1+cu117", False),
+        ("2.4.1", False),
+        ("2.5.1+cpu", False),
+        ("2.6.0", True),
+        ("2.10.0a0", True),
+        ("3.0", True),
+    ],
+)
+def test_a_pytorch_that_may_run_code_is_refused(tmp_path, capsys, monkeypatch, version, is_safe):
+    (tmp_path / "torch.py").write_text(
+        f"__version__ = {version!r}\ndef load(file, **options):\n    raise ValueError('read')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    (tmp_path / "a.pth").write_bytes(b"x")
+    error = error_of(capsys, import_onnx, "--torch", tmp_path / "a.pth", "--output", tmp_path / "r18")
+    assert ("is no state dict, or damaged: read" in error) == is_safe
+    reason = (
+        f"PyTorch {version} can be made to run code by a .pth file (CVE-2025-32434): pip install 'torch>=2.6', which"
+    )
+    assert (reason in error) != is_safe
+    sys.modules.pop("torch", None)
+
+
+def test_pth_files_that_are_none(tmp_path, capsys, monkeypatch):
+    """With a PyTorch of this test that reads anything."""
+    lines = ["class Tensor:", "    numel = lambda self: 9", "    element_size = lambda self: 4", "__version__ = '2.6'"]
+    (tmp_path / "torch.py").write_text("\n".join([*lines, "load = lambda file, **options: eval(file.read())"]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    path = tmp_path / "a.pth"
+    for content, message in (
+        (b"{'a': Tensor()}", "claims more numbers than it holds"),
+        (b"{1: Tensor()}", "is no state dict: save the backbone's state_dict() alone"),
+        (b"[]", "is no state dict"),
+        (b"{}", "is no state dict"),
+    ):
+        path.write_bytes(content)
+        assert f"error: {path} {message}" in error_of(capsys, import_onnx, "--torch", path, "--output", tmp_path / "r")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(9999))
+    error = error_of(capsys, import_onnx, "--torch", path, "--output", tmp_path / "r")
+    assert f"{path} is compressed, which PyTorch does not do" in error
+    os.remove(path)
+    os.mkfifo(path)
+    assert "it is a pipe, not a file" in error_of(capsys, import_onnx, "--torch", path, "--output", tmp_path / "r")
+    sys.modules.pop("torch", None)
 
 
 @pytest.mark.skipif(TORCH is None, reason="needs PyTorch, an extra")
