@@ -1,22 +1,28 @@
-"""Write docs/reference/options.md, the page of all training options, from the options dataclasses and the presets.
+"""Write the pages that follow from the code.
 
     python tools/write_reference.py
 
-A test fails while the page in the repository is not the one that this writes.
+docs/reference/options.md, all training options, comes from the options dataclasses and the presets; the table of limits
+in SECURITY.md from src/base/limits.py. A test fails while a page in the repository is not the one that this writes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Iterator, get_type_hints
 
 from insightface_mx import losses, options
+from insightface_mx.base import limits
 from insightface_mx.cli.fields import option_name, value_type
 from insightface_mx.cli.types import Range, Size
 from insightface_mx.presets import PRESETS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "options.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "options.md"
+SECURITY, LIMITS = ROOT / "SECURITY.md", ROOT / "src" / "base" / "limits.py"
+BEGIN, END = "<!-- limits: written by tools/write_reference.py -->\n", "<!-- end of the limits -->\n"
 COMMANDS = {"train_softmax.py": options.SoftmaxOptions, "train_triplet.py": options.TripletTrainingOptions}
 TYPES = {int: "whole number", float: "number", str: "text", bool: "flag", Size: "height,width"}
 
@@ -121,10 +127,45 @@ def _preset_options(values: Any) -> str:
     return " ".join(f"`{option_name(name)} {value}`" for name, value in values.items())
 
 
+def security_page() -> str:
+    """Return the text of SECURITY.md with today's limits in its table."""
+    head, _, rest = SECURITY.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    lines = ["", "| limit | value | of what |", "|---|--:|---|"]
+    section = ""
+    for title, name, comment in _limits(LIMITS.read_text(encoding="utf-8")):
+        if title != section:
+            lines.append(f"| **{title}** | | |")
+            section = title
+        lines.append(f"| `{name}` | {getattr(limits, name):,} | {comment} |")
+    return head + BEGIN + "\n".join([*lines, "", END]) + tail
+
+
+def _limits(source: str) -> Iterator[tuple[str, str, str]]:
+    """Yield section, name and comment of each limit in the module's source.
+
+    Raises:
+        ValueError: A name is given twice: the second value would count for both readers.
+    """
+    section, seen = "", set()
+    for line in source.splitlines():
+        title = re.fullmatch(r"# (.+)", line)
+        limit = re.fullmatch(r"([A-Z][A-Z0-9_]*) = [^#]+?(?:  # (.+))?", line)
+        if title:
+            section = title.group(1)
+        elif limit:
+            name, comment = limit.groups(default="")
+            if name in seen:
+                raise ValueError(f"{LIMITS.name}: {name} is given twice")
+            seen.add(name)
+            yield section, name, comment
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(page(), encoding="utf-8")
+    SECURITY.write_text(security_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

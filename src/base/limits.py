@@ -22,7 +22,7 @@ MAX_GRAPH_NAME = 1 << 10  # characters of a node's or parameter's name
 MAX_ATTRIBUTE_TEXT = 1 << 16  # characters of a node's attribute
 MAX_WINDOW = 1 << 12  # kernel, stride, dilation and padding of a layer
 MAX_CHANNELS = 1 << 20  # of a layer, and other counts
-MAX_OUTPUTS = (1 << 31) - 1  # of a dense layer
+MAX_OUTPUTS = (1 << 31) - 1  # of a dense layer, classes among them
 MAX_MANIFEST_BYTES = 1 << 22  # of PREFIX-NNNN.json and PREFIX-state-N.json
 MAX_PARAMETERS = 1 << 16  # arrays of a checkpoint
 MAX_DEVICES = 1 << 10  # index of the device that an array was on
@@ -61,9 +61,9 @@ MAX_PROPERTY = 1000  # bytes of `property` that are looked at
 
 # ONNX
 MAX_ONNX_BYTES = 2_000_000_000  # of a file with the files of its parameters: protobuf's limit is 2^31
-MAX_NODES = 20_000
+MAX_ONNX_NODES = 20_000
 MAX_TENSORS = 50_000
-MAX_ATTRIBUTE = 1 << 15  # a stride, kernel, border, number of groups or version
+MAX_ONNX_ATTRIBUTE = 1 << 15  # a stride, kernel, border, number of groups or version
 MAX_CONSTANT = 1 << 25  # numbers that the constant nodes of a graph make
 MAX_NETWORK_PIXELS = 1 << 20  # of an image that a network takes
 MAX_NETWORK_BATCH = 256  # images that a graph takes at a time

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Iterable, NamedTuple
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import (
-    MAX_ATTRIBUTE,
     MAX_DIMENSIONS,
     MAX_NETWORK_BATCH,
     MAX_NETWORK_PIXELS,
-    MAX_NODES,
+    MAX_ONNX_ATTRIBUTE,
     MAX_ONNX_BYTES,
+    MAX_ONNX_NODES,
     MAX_TENSORS,
 )
 from insightface_mx.cli.types import Size
@@ -147,9 +147,9 @@ def _check_model(model: onnx.ModelProto) -> None:
     domains = {shorten(opset.domain) for opset in model.opset_import if opset.domain not in DOMAINS}
     if domains:
         raise Refused(f"it needs operators of {', '.join(sorted(domains))}: only those of ONNX itself are run")
-    if not any(1 <= opset.version <= MAX_ATTRIBUTE for opset in model.opset_import):
+    if not any(1 <= opset.version <= MAX_ONNX_ATTRIBUTE for opset in model.opset_import):
         raise Refused("it does not say which version of ONNX's operators it needs: it is no ONNX file, or damaged")
-    if len(graph.node) > MAX_NODES or len(graph.initializer) > MAX_TENSORS:
+    if len(graph.node) > MAX_ONNX_NODES or len(graph.initializer) > MAX_TENSORS:
         raise Refused(f"it has {len(graph.node)} nodes and {len(graph.initializer)} parameters, which is too many")
     names = [value.name for value in (*graph.input, *graph.output)]
     made = {value.name for value in (*graph.input, *graph.initializer)}
@@ -185,9 +185,9 @@ def _check_node(node: onnx.NodeProto) -> None:
 def _is_usual(operator: str, attribute: str, values: Iterable[int]) -> bool:
     """Return whether the integers of an attribute can be those of a network."""
     if attribute in _POSITIVE:
-        return all(1 <= value <= MAX_ATTRIBUTE for value in values)
+        return all(1 <= value <= MAX_ONNX_ATTRIBUTE for value in values)
     if attribute in _PADS:
-        return all(-MAX_ATTRIBUTE * (operator == "Pad") <= value <= MAX_ATTRIBUTE for value in values)
+        return all(-MAX_ONNX_ATTRIBUTE * (operator == "Pad") <= value <= MAX_ONNX_ATTRIBUTE for value in values)
     return attribute not in _AXES or all(-MAX_DIMENSIONS <= value < MAX_DIMENSIONS for value in values)
 
 

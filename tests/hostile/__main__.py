@@ -28,15 +28,15 @@ def main() -> None:
     args = parser.parse_args()
     groups = [group for group in GROUPS if not args.groups or group.name in args.groups]
     counts, failed = {}, {}
-    for group in groups:
-        with tempfile.TemporaryDirectory() as folder:
-            good = Path(folder, "good")
+    with tempfile.TemporaryDirectory() as base:
+        for group in groups:
+            good = Path(base, group.prepare.__module__, group.prepare.__name__)  # groups may share good files
             cases = [case for case in chosen(prepared(group, good), args.every) if re.search(args.match, case.name)]
             found = {} if args.list else failures(group, cases, good)
-        counts[group.name] = [case.name for case in cases] if args.list else len(cases)
-        failed.update({f"{group.name}: {name}": problems for name, problems in found.items()})
-        for name, problems in found.items():
-            print(f"{group.name}: {name}: {'; '.join(problems)}")
+            counts[group.name] = [case.name for case in cases] if args.list else len(cases)
+            failed.update({f"{group.name}: {name}": problems for name, problems in found.items()})
+            for name, problems in found.items():
+                print(f"{group.name}: {name}: {'; '.join(problems)}")
     print(json.dumps(counts if args.list else {"cases": counts, "failed": failed}))
 
 

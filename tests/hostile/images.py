@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -128,6 +129,7 @@ def jpeg_of(width: int, height: int, good: bytes) -> bytes:
     return good[:place] + struct.pack(">HH", height, width) + good[place + 4 :]
 
 
+@functools.lru_cache(maxsize=None)
 def png_of(width: int, height: int, depth: int = 8, chunks: int = 0, text: int = 0) -> bytes:
     """Return a valid grey PNG of zeros, which compresses to a thousandth."""
 

@@ -208,5 +208,5 @@ def run_command(folder: Path) -> None:
 
 GROUPS = [
     Group("config", prepare, config_cases, read_configs),
-    Group("command lines", lambda folder: None, word_cases, run_command),
+    Group("command lines", prepare, word_cases, run_command),
 ]

@@ -72,11 +72,23 @@ Problems = List[str]
 
 
 def prepared(group: Group, folder: Path) -> list[Case]:
-    """Write a group's good files into a new folder, in a child process, and return its cases."""
-    folder.mkdir()
+    """Write a group's good files into a folder, unless it exists, in a child process; returns the group's cases."""
+    if not folder.exists():
+        _prepare(group, folder)
+    cases = list(group.cases(folder))
+    names = collections.Counter(case.name for case in cases)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ValueError(f"{group.name}: two cases are called {twice[0]}")
+    return cases
+
+
+def _prepare(group: Group, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    log = folder.parent / "prepare.log"
     child = os.fork()
     if not child:
-        _silence(folder.parent / "prepare.log")
+        _silence(log)
         status = 1
         try:
             group.prepare(folder)
@@ -88,13 +100,7 @@ def prepared(group: Group, folder: Path) -> list[Case]:
             os._exit(status)
     _, status = os.waitpid(child, 0)
     if status:
-        raise RuntimeError(f"{group.name}: no good files: {(folder.parent / 'prepare.log').read_text()[-2000:]}")
-    cases = list(group.cases(folder))
-    names = collections.Counter(case.name for case in cases)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise ValueError(f"{group.name}: two cases are called {twice[0]}")
-    return cases
+        raise RuntimeError(f"{group.name}: no good files: {log.read_text()[-2000:]}")
 
 
 def failures(group: Group, cases: Sequence[Case], good: Path) -> dict[str, Problems]:
