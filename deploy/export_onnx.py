@@ -5,6 +5,9 @@ to unit length; insightface's ArcFaceONNX recognises it as such. Before the file
 both run it on noise, drawn faces and, with --images, real ones, one by one and three at a time. If the largest
 difference exceeds 1e-4 of the largest value, or a cosine falls below 0.99999, no file is left.
 
+On CPUs that can, OpenVINO computes such a file in bfloat16 by default, which changes embeddings by far more than that:
+give compile_model {"INFERENCE_PRECISION_HINT": "f32"}, as the commands here do. The file's description says so, too.
+
 --torch writes the state dict of arcface_torch's iresnet instead (r18, r34, r50 or r100 with the default versions).
 """
 
@@ -36,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         require("onnx", "onnx", "onnxruntime")
     from insightface_mx.conversion import export, iresnet
+    from insightface_mx.conversion.file import OPENVINO_ADVICE
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.formats.atomic import atomic_path, refuse_other_kind, report_write_errors
 
@@ -47,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output:
         difference = export.export(network, args.output, images, args.fold_norms)
         say(f"{args.output}: {len(images)} images one by one and in threes, compared with MXNet: {difference}")
+        say(f"{args.output}: {OPENVINO_ADVICE.replace('FILE', repr(args.output))}")
     if args.torch:
         with report_write_errors(args.torch), atomic_path(args.torch) as temporary:
             difference = iresnet.export(network.symbol, network.params, temporary, images)

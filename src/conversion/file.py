@@ -23,6 +23,14 @@ from insightface_mx.conversion.sizes import read_checked
 OPSET = 11
 IR_VERSION = 6  # the file format of that opset's time
 PRODUCER, INT8_PRODUCER = "insightface-mx", "insightface-mx int8"  # the origin of a file written here
+OPENVINO_ADVICE = (
+    "On some CPUs OpenVINO computes in bfloat16 unless it is told not to, which changes embeddings: "
+    "compile_model(FILE, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})"
+)
+DESCRIPTION = (
+    "A face recognition network: RGB images of 0..255, batch x 3 x height x width, to embeddings that are not scaled "
+    f"to unit length. {OPENVINO_ADVICE}"
+)
 
 
 def require_onnx() -> None:
@@ -62,7 +70,8 @@ def save(
     constants = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.constants.items()]
     proto = helper.make_graph(nodes, "insightface_mx", [data], outputs, constants)
     opset = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(proto, opset_imports=opset, ir_version=IR_VERSION, producer_name=PRODUCER)
+    names = {"producer_name": PRODUCER, "doc_string": DESCRIPTION}
+    model = helper.make_model(proto, opset_imports=opset, ir_version=IR_VERSION, **names)
     if built_in:
         helper.set_model_props(model, {"built_in": json.dumps(built_in)})
     onnx.checker.check_model(model)

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from insightface_mx.base.errors import UserError, pip_command
-from insightface_mx.conversion.file import INT8_PRODUCER, require_onnx
+from insightface_mx.conversion.file import DESCRIPTION, INT8_PRODUCER, require_onnx
 
 OPSET = 13  # the first that has a scale for every channel
 
@@ -50,5 +50,5 @@ def quantize(source: str, target: str, images: np.ndarray) -> None:
     batches = nncf.Dataset([{"data": image[np.newaxis]} for image in images])
     with contextlib.redirect_stdout(sys.stderr):  # for its progress bars
         model = nncf.quantize(model, batches, subset_size=len(images), preset=nncf.QuantizationPreset.MIXED)
-    model.producer_name = INT8_PRODUCER
+    model.producer_name, model.doc_string = INT8_PRODUCER, DESCRIPTION
     onnx.save(model, target)

@@ -42,7 +42,13 @@ def test_the_command_writes_what_it_has_compared(y1, tmp_path, capsys):
     assert "27 numbers under 1e-20 taken as 0" in err
     difference = float(out.split("largest relative difference ")[1].split(",")[0])
     assert 0 < difference < 2e-5
+    advice = (
+        "On some CPUs OpenVINO computes in bfloat16 unless it is told not to, which changes embeddings: compile_model("
+    )
+    assert f"{path}: {advice}'{path}', 'CPU', {{'INFERENCE_PRECISION_HINT': 'f32'}})\n" in out
     model = onnx.load(str(path))
+    assert advice in model.doc_string
+    assert "RGB images of 0..255, batch x 3 x height x width" in model.doc_string
     (images,), (embedding,) = model.graph.input, model.graph.output
     assert images.name == "data"
     assert [one.dim_param or one.dim_value for one in images.type.tensor_type.shape.dim] == ["N", 3, 56, 56]

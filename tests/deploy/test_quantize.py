@@ -72,6 +72,7 @@ def test_int8(model, faces, tmp_path, capsys):
         in said.out
     )
     assert "WARNING" not in said.err
+    assert "OpenVINO computes in bfloat16 unless it is told not to" in onnx.load(path).doc_string
     images = aligned_images(f"{faces}/pairs.bin", (112, 112), 24)
     reference = small_network.plain_mxnet(model, images)
     for name in ("openvino", "onnxruntime"):
