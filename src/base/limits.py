@@ -29,6 +29,7 @@ MAX_DEVICES = 1 << 10  # index of the device that an array was on
 MAX_LAYER_VALUES = 1 << 10  # of a layer's output, for a pixel of the image; 172 in the largest layer here
 MAX_NETWORK_VALUES = 1 << 16  # of all layers' outputs, for a pixel; 17,000 in the largest network here
 MIN_PIXELS = 1 << 12  # smaller images count as this many for the two
+
 # Pickles, and the verification sets that they are
 MAX_OPERATIONS = 5_000_000  # of a pickle; an image of a verification set takes 2 to 30
 MAX_MARKS = 64  # tuples, lists and dicts in each other; ten are usual

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, NamedTuple
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pbm", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 KNOWN = "JPEG, PNG, WebP, TIFF, BMP, GIF, PBM, PGM or PPM"
@@ -18,6 +18,7 @@ _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112  # tag of TIFF and EXIF: how to turn the image, 1 to 8
 _WIDTHS, _HEIGHTS = (256, 322), (257, 323)  # tags of TIFF, of the image and of its tiles
 _TAG_FORMATS = {1: "B", 3: "H", 4: "I"}  # types of a tag of one whole number: byte, short, long
+_PNG_CHUNK, _RIFF_CHUNK = struct.Struct(">I4s"), struct.Struct("<4sI")  # length and name, name and length
 _MAX_PROFILE = 1 << 16  # bytes of EXIF data in a PNG's text
 _RAW_PROFILE = b"Raw profile type exif\0"  # ImageMagick's name of such text
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # markers of JPEG that no length follows
@@ -79,7 +80,7 @@ def read_header(encoded: bytes) -> Header | None:
         return None
     try:
         return known.read(encoded)
-    except (struct.error, IndexError, zlib.error) as error:
+    except (struct.error, LookupError) as error:
         raise ValueError(f"damaged header: {error}") from error
 
 
@@ -118,16 +119,25 @@ def _png(encoded: bytes) -> Header:
 
 def _png_exif(encoded: bytes) -> bytes:
     """Return the EXIF data of a PNG: of its chunk eXIf, or of ImageMagick's text."""
-    for name, start, end in _chunks(encoded, 8, ">I4s", end_of_file=b"IEND"):
+    position, last = 8, len(encoded) - 8
+    while position <= last:
+        length, name = _PNG_CHUNK.unpack_from(encoded, position)
+        start, position = position + 8, position + 12 + length
         if name == b"eXIf":
-            return encoded[start:end]
+            return encoded[start : start + length]
         if name in (b"tEXt", b"zTXt") and encoded.startswith(_RAW_PROFILE, start):
-            text = encoded[start + len(_RAW_PROFILE) : end]
-            if name == b"zTXt":
-                text = zlib.decompressobj().decompress(text[1:], _MAX_PROFILE)
-            digits = b"".join(text.split(b"\n")[3:]).decode("latin1")  # after two lines with a name and a length
-            return bytes.fromhex(digits)
+            return _raw_profile(name, encoded[start + len(_RAW_PROFILE) : start + length])
     return b""
+
+
+def _raw_profile(chunk: bytes, text: bytes) -> bytes:
+    """Return the EXIF data that ImageMagick writes in digits, after two lines; b"" where the text is damaged."""
+    try:
+        if chunk == b"zTXt":
+            text = zlib.decompressobj().decompress(text[1:], _MAX_PROFILE)
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("latin1"))
+    except (ValueError, zlib.error):
+        return b""
 
 
 def _webp(encoded: bytes) -> Header:
@@ -135,8 +145,7 @@ def _webp(encoded: bytes) -> Header:
     if kind == b"VP8X":
         low = struct.unpack_from("<HBHB", encoded, 24)
         width, height = 1 + low[0] + (low[1] << 16), 1 + low[2] + (low[3] << 16)
-        exif = (encoded[start:end] for name, start, end in _chunks(encoded, 12, "<4sI") if name == b"EXIF")
-        return Header("WEBP", width, height, _orientation(next(exif, b"")))
+        return Header("WEBP", width, height, _orientation(_webp_exif(encoded)))
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", encoded, 21)
         return Header("WEBP", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
@@ -146,17 +155,14 @@ def _webp(encoded: bytes) -> Header:
     return Header("WEBP", width & 0x3FFF, height & 0x3FFF)
 
 
-def _chunks(
-    encoded: bytes, position: int, head: str, end_of_file: bytes | None = None
-) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, start and end of a file's chunks; head: '>I4s' as in PNG, or '<4sI' as in RIFF."""
-    while position + 8 <= len(encoded):
-        fields = struct.unpack_from(head, encoded, position)
-        (length, name), tail = (fields, 4) if head == ">I4s" else (fields[::-1], fields[1] % 2)
-        if name == end_of_file:
-            return
-        yield name, position + 8, position + 8 + length
-        position += 8 + length + tail
+def _webp_exif(encoded: bytes) -> bytes:
+    position, last = 12, len(encoded) - 8
+    while position <= last:
+        name, length = _RIFF_CHUNK.unpack_from(encoded, position)
+        if name == b"EXIF":
+            return encoded[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+    return b""
 
 
 def _tiff(encoded: bytes) -> Header:

@@ -134,6 +134,14 @@ def test_a_jpeg_is_turned_wherever_its_exif_data_are(before):
     assert np.array_equal(decode_photo(content, "a.jpg")[:, :, ::-1], found)
 
 
+@pytest.mark.parametrize("data", [b"", b"\n\n\nno digits", b"\nexif\n 2\nff"])
+@pytest.mark.parametrize("name", [b"tEXt", b"zTXt", b"eXIf"])
+def test_damaged_exif_data_of_a_png_do_not_matter(name, data):
+    content = png(RGB[:, :, ::-1])
+    content = content[:33] + chunk(name, (RAW if name != b"eXIf" else b"") + data) + content[33:]
+    assert np.array_equal(decode_record(content), RGB)
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
 def test_an_orientation_that_is_none_turns_nothing(orientation):
     exif = Image.Exif()
