@@ -83,21 +83,17 @@ def load(
     """Load a network into a back end.
 
     Args:
-        model: A checkpoint 'PREFIX,EPOCH', or an ONNX file that export_onnx.py or quantize.py wrote.
+        model: A checkpoint 'PREFIX,EPOCH', or an ONNX file. One that was not written here needs a scaling of pixels.
         image_size: Height and width in pixels; None: see `image_size_of`.
         name: One of CHOICES. 'auto' is MXNet on a GPU, and on a CPU the fastest back end that is installed and agrees
             with the reference; a warning says why one was skipped.
         device: Of MXNet, as `devices.get_contexts` takes it.
-        network_input: How a checkpoint's graph takes images; the back end takes RGB of 0..255.
+        network_input: How the graph takes images, where it is not from here; the back end takes RGB of 0..255.
 
     Raises:
         UserError: A file is missing, damaged or does not fit, or a package is not installed.
         Unfit: The back end that was chosen disagrees with the reference.
     """
-    if model.endswith(".onnx") and network_input != USUAL_INPUT:
-        raise UserError(
-            f"{model} has its own scaling and output: embedding-node, pixel-mean and pixel-scale are for checkpoints"
-        )
     with mxnet_lock:
         contexts = get_contexts(device)
         flush_in_threads(contexts)
@@ -137,9 +133,9 @@ def onnx_backend(name: str, path: str, image_size: Size) -> Backend:
         raise Unfit(str(error)) from error
 
 
-def _of_model(name: str, model: runtime.Model, image_size: Size) -> Backend:
+def _of_model(name: str, model: runtime.Model, image_size: Size, network_input: NetworkInput = USUAL_INPUT) -> Backend:
     run = _openvino(model) if name == "openvino" else runtime.runner(model)
-    return Backend(name, lambda images: run(images)[0].reshape(len(images), -1), image_size)
+    return Backend(name, lambda images: run(network_input.scaled(images))[0].reshape(len(images), -1), image_size)
 
 
 def _candidates(name: str, model: str, on_gpu: bool) -> list[str]:
@@ -163,7 +159,7 @@ def _load(name: str, model: str, image_size: Size, contexts: list[Context], netw
     if name == "mxnet":
         return Backend(name, _mxnet(model, image_size, contexts, network_input), image_size)
     if model.endswith(".onnx"):
-        return _of_file(name, model, image_size)
+        return _of_file(name, model, image_size, network_input)
     exported = export_once(model, image_size, network_input)
     return _proven(onnx_backend(name, exported.path, image_size), exported.expected, is_int8=False)
 
@@ -187,16 +183,24 @@ def _load_or_warn(
         return None
 
 
-def _of_file(name: str, path: str, image_size: Size) -> Backend:
+def _of_file(name: str, path: str, image_size: Size, network_input: NetworkInput) -> Backend:
     """Load an ONNX file, proven against ONNX Runtime. Only files with a known scaling of pixels are taken."""
     model = runtime.open_model(path, image_size)
-    if model.producer not in (onnx_file.PRODUCER, onnx_file.INT8_PRODUCER):
-        raise UserError(f"{path} was not written here, so its scaling of pixels is unknown: use import_onnx.py first")
+    is_own = model.producer in (onnx_file.PRODUCER, onnx_file.INT8_PRODUCER)
+    if network_input.embedding_node or (is_own and network_input != USUAL_INPUT):
+        options = "--embedding-node, --pixel-mean and --pixel-scale" if is_own else "--embedding-node"
+        raise UserError(f"{path} says itself what its output is and how it scales pixels: leave out {options}")
+    if not is_own and not (network_input.pixel_mean and network_input.pixel_scale):
+        raise UserError(
+            f"{path} was not written here, so its scaling of pixels is unknown: give --pixel-mean and --pixel-scale, "
+            "127.5 and 0.0078431 (1/127.5) if insightface trained it, or try import_onnx.py"
+        )
     if model.image_size not in (None, tuple(image_size)):
         size = size_text(model.image_size or USUAL_SIZE)
         raise UserError(f"{path} takes images of {size}: give --image-size {size}")
-    expected = proof.onnx_runner(model)(proof.make_images(image_size))[0]
-    return _proven(_of_model(name, model, image_size), expected, model.producer == onnx_file.INT8_PRODUCER)
+    expected = proof.onnx_runner(model)(network_input.scaled(proof.make_images(image_size)))[0]
+    backend = _of_model(name, model, image_size, network_input)
+    return _proven(backend, expected, model.producer == onnx_file.INT8_PRODUCER)
 
 
 def _proven(backend: Backend, expected: np.ndarray, is_int8: bool) -> Backend:

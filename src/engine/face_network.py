@@ -132,7 +132,10 @@ def saved_input(metadata: Mapping[str, Any]) -> NetworkInput:
     """Return what a checkpoint's manifest says of its input."""
     saved = metadata.get(MANIFEST_KEY)
     values = saved if isinstance(saved, dict) else {}
-    return NetworkInput(**{name: values.get(name) for name in ("embedding_node", "pixel_mean", "pixel_scale")})
+    try:
+        return NetworkInput(**{name: values.get(name) for name in ("embedding_node", "pixel_mean", "pixel_scale")})
+    except UserError as error:
+        raise UserError(f"{MANIFEST_KEY} in the checkpoint's manifest: {error}") from error
 
 
 def input_metadata(part: EmbeddingPart) -> dict[str, Any]:

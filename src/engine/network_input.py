@@ -5,6 +5,8 @@ import dataclasses
 import math
 from typing import Any, Dict, Optional, Tuple
 
+import numpy as np
+
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import option
 
@@ -86,6 +88,14 @@ class NetworkInput:
     def or_else(self, other: "NetworkInput") -> "NetworkInput":
         """Return these values, with those of `other` in place of None."""
         return NetworkInput(**{**other.given(), **self.given()})
+
+    def scaled(self, images: np.ndarray) -> np.ndarray:
+        """Return RGB images of 0..255, (n, 3, height, width) float32, as the network takes them."""
+        if self.pixel_mean:
+            images = images - np.array(self.pixel_mean, np.float32).reshape(-1, 1, 1)
+        if self.pixel_scale:
+            images = images * np.array(self.pixel_scale, np.float32).reshape(-1, 1, 1)
+        return images
 
     def given(self) -> Dict[str, Any]:
         """Return the values that are not None, by name."""

@@ -52,7 +52,7 @@ _OPERATORS_BY_INPUTS = {
     (2, 3): "Convolution Convolution_v1 FullyConnected",
     (3, 3): "GroupNorm InstanceNorm LayerNorm where",
     (3, 5): "BatchNorm BatchNorm_v1 _contrib_SyncBatchNorm",
-    (1, _MANY): "Concat ElementWiseSum add_n concat elemwise_sum stack",
+    (1, _MANY): "Concat ElementWiseSum add_n amp_multicast concat elemwise_sum stack",
 }
 OPERATORS = {name: inputs for inputs, names in _OPERATORS_BY_INPUTS.items() for name in names.split()}
 

@@ -133,7 +133,7 @@ def changed(file, path, **changes):
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
-        ("{tmp}/foreign.onnx", {}, "was not written here, so its scaling of pixels is unknown: use import_onnx.py"),
+        ("{tmp}/foreign.onnx", {}, "was not written here, so its scaling of pixels is unknown: give --pixel-mean"),
         ("{tmp}/text.onnx", {}, "text.onnx is no ONNX file, or damaged"),
         ("{tmp}/none.onnx", {}, r"cannot open .*none\.onnx: No such file"),
         ("{file}", {"image_size": (56, 56)}, "takes images of 112,112: give --image-size 112,112"),

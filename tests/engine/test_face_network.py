@@ -9,6 +9,7 @@ import re
 import cv2
 import foreign_network
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import small_network
@@ -26,7 +27,7 @@ from insightface_mx.engine.network import embed as embed_images
 from insightface_mx.engine.network import load_model
 from insightface_mx.engine.network_input import NetworkInput
 from insightface_mx.eval import verification
-from insightface_mx.formats import checkpoint
+from insightface_mx.formats import checkpoint, manifest
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 INPUT = NetworkInput("l2normalization1", foreign_network.MEAN, foreign_network.SCALE)
@@ -162,8 +163,25 @@ def test_exported_the_file_takes_rgb_and_says_the_input(model, tmp_path):
         "pixel_mean": [127.5],
         "pixel_scale": [0.0078125],
     }
-    with pytest.raises(UserError, match=r"net\.onnx has its own scaling and output: embedding-node"):
+    with pytest.raises(UserError, match=r"net\.onnx says itself .* leave out --embedding-node, --pixel-mean and"):
         backends.load(str(path), network_input=INPUT)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_an_onnx_file_of_others_is_taken_with_its_scaling(tmp_path, name):
+    model = foreign_network.save(tmp_path / "net", channels=3)
+    path = str(tmp_path / "net.onnx")
+    run(export_onnx, "--model", model, "--output", path, "--embedding-node", "l2normalization1")
+    content = onnx.load(path)
+    content.producer_name = "pytorch"
+    onnx.save(content, path)
+    with pytest.raises(UserError, match=r"net\.onnx was not written here.*give --pixel-mean and --pixel-scale"):
+        backends.load(path, name=name, network_input=NetworkInput(pixel_mean=127.5))
+    with pytest.raises(UserError, match=r"leave out --embedding-node$"):
+        backends.load(path, name=name, network_input=INPUT)
+    given = NetworkInput(None, (foreign_network.MEAN,) * 3, foreign_network.SCALE)
+    found = backends.load(path, name=name, network_input=given).embed(IMAGES)
+    np.testing.assert_allclose(found, foreign_network.expected(model, IMAGES), rtol=0, atol=1e-5)
 
 
 def test_grey_is_that_of_opencv(model):
@@ -185,6 +203,13 @@ def test_an_input_with_another_name_and_a_declared_size(tmp_path):
     network = face_network.load(str(tmp_path / "net"), 0, given=NetworkInput("fc5"))
     assert network.image_size == (40, 30)
     assert network.symbol.list_arguments() == ["data", "fc5_weight", "fc5_bias"]
+
+
+def test_a_manifest_with_values_that_are_none(tmp_path):
+    model = foreign_network.save(tmp_path / "net")
+    manifest.write(f"{tmp_path}/net-0000.json", [], {"network_input": {"pixel_mean": "1e9"}})
+    with pytest.raises(UserError, match="network_input in the checkpoint's manifest: pixel_mean is one finite number"):
+        backends.load(model)
 
 
 @pytest.mark.parametrize(
