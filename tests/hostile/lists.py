@@ -48,11 +48,12 @@ def cases(good: Path) -> Iterator[Case]:
             content = LISTS[name].encode() + text
             yield Case(f"{kind} in {name}", with_file(good, name, content))
     for name, text in LISTS.items():
-        yield Case(f"h26 {name} in UTF-16", with_file(good, name, text.encode("utf-16")), ERROR)
+        yield Case(f"h26 {name} in UTF-16", with_file(good, name, text.encode("utf-16")))
+        yield Case(f"h26 {name} in UTF-16 without its mark", with_file(good, name, text.encode("utf-16-le")), ERROR)
         yield Case(f"{name} in UTF-32", with_file(good, name, text.encode("utf-32")), ERROR)
         yield Case(f"{name} with a byte order mark", with_file(good, name, b"\xef\xbb\xbf" + text.encode()))
         yield Case(f"{name} with old Mac line ends", with_file(good, name, text.replace("\n", "\r").encode()))
-        yield Case(f"{name} of a hundred thousand lines", with_file(good, name, text.encode() * 25_000))
+        yield Case(f"{name} of twenty thousand lines", with_file(good, name, text.encode() * 5_000))
 
 
 def odd_lines(name: str) -> Iterator[tuple[str, bytes]]:
@@ -152,7 +153,7 @@ def pair_cases(good: Path) -> Iterator[Case]:
             text = {"pairs.txt": f"{path}\t1\t2\n", "agedb.txt": f"{path} b.jpg 1\n"}.get(name, f"{path},b.jpg,1\n")
             content = PAIRS[name].encode() + text.encode("utf-8", "surrogateescape")
             yield Case(f"{known}{name} path {path[:10]!r}", with_file(good, name, content))
-        yield Case(f"h26 {name} in UTF-16", with_file(good, name, PAIRS[name].encode("utf-16")), ERROR)
+        yield Case(f"h26 {name} in UTF-16", with_file(good, name, PAIRS[name].encode("utf-16")))
     for name in CFP:
         yield from (case for case in file_cases(good, name, flips=6, cuts=2, words=2, expect_foreign=EITHER))
     yield Case("Split is a file", changed(good, _split_is_a_file))
@@ -179,7 +180,6 @@ def folder_cases(good: Path) -> Iterator[Case]:
         )
     yield Case("a folder of 300 levels", changed(good, lambda folder: _add(folder, "a/" * 300 + "a.jpg")))
     yield Case("a link to the folder itself", changed(good, lambda folder: (folder / "loop").symlink_to(".")))
-    yield Case("a link to /", changed(good, lambda folder: (folder / "root.jpg").symlink_to("/")))
     yield Case("a link to /dev/zero", changed(good, lambda folder: (folder / "zero.jpg").symlink_to("/dev/zero")))
     yield Case("a link to nothing", changed(good, lambda folder: (folder / "no.jpg").symlink_to("nothing")))
     yield Case("a pipe", changed(good, _add_pipe))
