@@ -24,6 +24,7 @@ def describe(data: TrainingSet) -> list[str]:
     median, ninety = np.percentile(counts, (50, 90))
     return [
         f"{len(counts):,} identities, {counts.sum():,} images; property: {','.join(map(str, data.property))}",
+        *_unusual(data),
         f"images of an identity: {counts.min()} to {counts.max()}, mean {counts.mean():.1f}, median {median:g}, "
         f"nine tenths have at most {ninety:g}",
         *_histogram(counts),
@@ -31,6 +32,15 @@ def describe(data: TrainingSet) -> list[str]:
         *(_size(os.path.join(data.folder, name)) for name in ("train.rec", "train.idx")),
         *(f"{_size(path)}, {len(read_bin(path)[1]):,} pairs" for path in verification_sets(data.folder)),
     ]
+
+
+def _unusual(data: TrainingSet) -> Iterator[str]:
+    """Yield a line for labels that are not 0, 1, 2 ..., and for records that are nobody's image."""
+    first, last = data.labels[[0, -1]].tolist()
+    if (first, last) != (0, data.property.num_classes - 1) or len(data.labels) <= last:
+        yield f"labels of the images: {first} to {last}, {len(data.labels)} different ones"
+    if data.unusable:
+        yield f"{len(data.unusable):,} records are nobody's image: see insightface-check-set"
 
 
 def image_counts(data: TrainingSet) -> np.ndarray:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import re
-from typing import Callable, Collection, Iterable, Iterator, NamedTuple, Sequence, Union
+from typing import Any, Callable, Collection, Generic, Iterable, Iterator, NamedTuple, Sequence, TypeVar, Union
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_CLASSES, MAX_PROPERTY, MAX_SIDE
@@ -21,6 +21,9 @@ from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 _PROPERTY_LINE = "its first line must be classes,height,width"
+
+
+Id = TypeVar("Id")
 
 
 class Property(NamedTuple):
@@ -96,7 +99,7 @@ def verification_sets(folder: str) -> list[str]:
     return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".bin")]
 
 
-class LazyImages:
+class LazyImages(Generic[Id]):
     """Encoded images that are read only when they are iterated over.
 
     Args:
@@ -104,7 +107,7 @@ class LazyImages:
         ids: The ids, in order.
     """
 
-    def __init__(self, read: Callable[[int], bytes], ids: Sequence[int]) -> None:
+    def __init__(self, read: Callable[[Id], bytes], ids: Sequence[Id]) -> None:
         self._read, self._ids = read, ids
 
     def __len__(self) -> int:
@@ -114,7 +117,7 @@ class LazyImages:
         return map(self._read, self._ids)
 
 
-EncodedImages = Union[Collection[bytes], LazyImages]
+EncodedImages = Union[Collection[bytes], LazyImages[Any]]
 
 
 def write_training_set(output: str, identities: Sequence[EncodedImages], image_size: tuple[int, int]) -> None:

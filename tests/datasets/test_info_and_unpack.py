@@ -3,6 +3,7 @@
 import os
 
 import cv2
+import numpy as np
 from brightness_set import content, face
 from harness import error_of, no_file_over, run
 
@@ -25,6 +26,8 @@ def test_info(data_dir, capsys):
         "lfw.bin: 0.0 MB, 1 pairs",
     ):
         assert words in out
+    assert "labels of" not in out
+    assert "nobody" not in out
     assert cv2.imread(str(data_dir / "plot.png")).shape[1] == 700
     assert "does not exist" in error_of(capsys, info, data_dir / "none")
 
@@ -54,6 +57,20 @@ def test_unpack_leaves_a_folder_of_the_user_s_alone(data_dir, tmp_path, capsys):
 def test_unpack_does_not_mix_two_sets(data_dir, tmp_path, capsys):
     ChunkStore(str(tmp_path / "photos.partial"), "another set").begin()
     assert "holds images of another set" in error_of(capsys, unpack, data_dir, "--output", tmp_path / "photos")
+
+
+def test_info_names_what_is_unusual(data_dir, capsys):
+    """An image's label is 9 instead of 2, and another image is damaged."""
+    offsets = np.loadtxt(data_dir / "train.idx", dtype=np.int64)[:, 1]
+    with open(data_dir / "train.rec", "r+b") as file:
+        file.seek(offsets[4] + 12)
+        file.write(np.float32(9).tobytes())
+        file.seek(offsets[12])
+        file.write(b"junk")
+    run(info, data_dir)
+    out = capsys.readouterr().out
+    assert "5 identities, 11 images; property: 4,32,32\nlabels of the images: 0 to 9, 5 different ones" in out
+    assert "1 records are nobody's image: see insightface-check-set" in out
 
 
 def test_unpack(data_dir, tmp_path, capsys):
