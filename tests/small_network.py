@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Iterator
 
 import numpy as np
@@ -45,6 +46,11 @@ def save(prefix: str | os.PathLike[str], seed: int = 0, length: int = LENGTH, wi
         arg_params.update(fc7_weight=mx.nd.ones((5, length)), fc7_bias=mx.nd.ones(5))
     checkpoint.save(str(prefix), 1, symbol, arg_params, aux_params)
     return f"{prefix},1"
+
+
+def save_for_face_model(folder: Path) -> dict[str, str]:
+    """Write an embedding and a gender-age network; returns them as FaceModel's options."""
+    return {"model": save(folder / "net"), "ga_model": save(folder / "ga", seed=1, length=202)}
 
 
 def plain_mxnet(model: str, images: np.ndarray) -> np.ndarray:

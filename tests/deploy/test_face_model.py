@@ -18,11 +18,7 @@ own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("networks")
-    return {
-        "model": small_network.save(folder / "net"),
-        "ga_model": small_network.save(folder / "ga", seed=1, length=202),
-    }
+    return small_network.save_for_face_model(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,7 @@ IMAGES = np.random.RandomState(6).randint(0, 256, (THREADS * CALLS, 3, 112, 112)
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("networks")
-    return {
-        "model": small_network.save(folder / "net"),
-        "ga_model": small_network.save(folder / "ga", seed=1, length=202),
-    }
+    return small_network.save_for_face_model(tmp_path_factory.mktemp("networks"))
 
 
 def in_threads(function, arguments):
