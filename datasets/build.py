@@ -73,7 +73,7 @@ def build(
         UserError: The output holds a set already or cannot be written, or no photo can be used.
     """
     from insightface_mx.datasets.face_store import FaceStore
-    from insightface_mx.photos.sources import identity_photos
+    from insightface_mx.photos.identities import identity_photos
 
     refuse_existing(output)
     photos, skipped = identity_photos(source, source_options.root, source_options.flat)

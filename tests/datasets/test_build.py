@@ -17,7 +17,7 @@ from insightface_mx.formats import recordio, training_set
 from insightface_mx.formats.face_records import FaceRecords
 from insightface_mx.formats.training_set import read_property
 from insightface_mx.formats.verification_set import read_bin
-from insightface_mx.photos.sources import identity_photos
+from insightface_mx.photos.identities import identity_photos
 
 PEOPLE = {"ann": 5, "bob": 4, "cy": 5, "di": 6}
 

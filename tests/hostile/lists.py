@@ -10,7 +10,8 @@ from hostile.rule import EITHER, ERROR, Case, Group
 from hostile.verification import images
 
 from insightface_mx.photos import pair_lists
-from insightface_mx.photos.sources import PhotoReader, identity_photos, open_source, photos_stamp
+from insightface_mx.photos.identities import identity_photos
+from insightface_mx.photos.sources import PhotoReader, open_source, photos_stamp
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
 LISTS = {

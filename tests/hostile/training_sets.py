@@ -23,7 +23,8 @@ from insightface_mx.formats import cache
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import TrainingSet, write_training_set
 from insightface_mx.image_iter import FaceImageIter
-from insightface_mx.photos.sources import identity_photos, open_source
+from insightface_mx.photos.identities import identity_photos
+from insightface_mx.photos.sources import open_source
 
 IDENTITIES, PHOTOS, SIZE = 5, 4, (48, 40)
 _HEADER = struct.Struct("<IfQQ")

@@ -9,7 +9,8 @@ import pytest
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
-from insightface_mx.photos.sources import PhotoReader, aligned_images, identity_photos, open_source
+from insightface_mx.photos.identities import identity_photos
+from insightface_mx.photos.sources import PhotoReader, aligned_images, open_source
 
 LISTS = {
     "original.lst": "1\tx.png\t3\n0\tsub/y.png\t4\t0\t0\t9\t9\n",
