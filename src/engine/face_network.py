@@ -15,20 +15,17 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_LAYER_VALUES, MAX_NETWORK_VALUES, MIN_PIXELS
 from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
 from insightface_mx.engine.half_precision import to_float32
-from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput, Numbers
+from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
+from insightface_mx.engine.pixel_operators import DATA, GREY, RGB, from_rgb
 from insightface_mx.engine.symbol_graph import Node, Shape, SymbolGraph, infer_shapes
 from insightface_mx.formats import checkpoint
 
-DATA = "data"
 MANIFEST_KEY = "network_input"
-RGB, GREY = 3, 1  # channels
 # of faces in published networks, the usual ones first
 SIZES: tuple[Size, ...] = (
     USUAL_SIZE,
     *((112, 96), (96, 96), (96, 112), (100, 100), (128, 128), (160, 160), (224, 224), (144, 144), (64, 64), (32, 32)),
 )
-GREY_WEIGHTS = (9798, 19235, 3735)  # of R, G and B in OpenCV's grey, in units of 1/32768
-GREY_UNIT = 1 / 32768
 EMBEDDING_OPERATORS = ("BatchNorm", "Flatten", "FullyConnected", "L2Normalization")  # that networks often end in
 NODES_SHOWN = 4
 
@@ -93,7 +90,7 @@ def load(prefix: str, epoch: int, image_size: Size | None = None, given: Network
     if misfit and channels == RGB:
         path = checkpoint.params_path(prefix, epoch)
         raise UserError(f"{path} does not fit its symbol and --image-size {size_text(size)}: {misfit}")
-    symbol = _from_rgb(part.graph, channels, part.input)
+    symbol = from_rgb(_as_vector(part, (1, channels, *size)), channels, part.input)
     # a file may hold an argument among the auxiliary states, or the reverse
     arrays = {**part.aux_params, **part.arg_params}
     auxiliary = {name: arrays[name] for name in symbol.list_auxiliary_states()}
@@ -126,6 +123,25 @@ def cut(prefix: str, epoch: int, image_size: Size | None = None, given: NetworkI
 
 def _shapes(*params: Params) -> dict[str, Shape]:
     return {name: array.shape for arrays in params for name, array in arrays.items()}
+
+
+def _as_vector(part: EmbeddingPart, data_shape: Shape) -> Symbol:
+    """Return a graph whose output is a vector for each image: a map of 1x1 is flattened.
+
+    Raises:
+        UserError: The output is larger.
+    """
+    _, (shape,), _ = part.graph.infer_shape_partial(data=data_shape)
+    if len(shape) == 2:
+        return part.graph
+    if len(shape) == 4 and shape[2:] == (1, 1):
+        graph = SymbolGraph(part.graph)
+        graph.nodes.append(Node("Flatten", f"{part.input.node}_vector", graph.heads))
+        graph.heads = [graph.nodes[-1].output]
+        return graph.to_symbol()
+    raise UserError(
+        f"the output of node {part.input.node} is {shape} for one image, not a vector: choose another --embedding-node"
+    )
 
 
 def saved_input(metadata: Mapping[str, Any]) -> NetworkInput:
@@ -248,58 +264,3 @@ def _misfit(graph: Symbol, shapes: Mapping[str, Shape], data_shape: Shape) -> st
     if max(sizes) > MAX_LAYER_VALUES * pixels or sum(sizes) > MAX_NETWORK_VALUES * pixels:
         return f"its layers take {4 * sum(sizes) / 1e9:.1f} GB for an image, which is more than is allowed"
     return ""
-
-
-def _from_rgb(symbol: Symbol, channels: int, given: NetworkInput) -> Symbol:
-    """Put the operators that make a graph's images from RGB images of 0..255 before it."""
-    if channels == RGB and not given.pixel_mean and not given.pixel_scale:
-        return symbol
-    for name, values in (("pixel_mean", given.pixel_mean), ("pixel_scale", given.pixel_scale)):
-        if values and len(values) not in (1, channels):
-            raise UserError(f"{name} has {len(values)} numbers, but the network takes grey images: give one number")
-    graph = SymbolGraph(symbol)
-    data = graph.find(DATA)
-    data.attrs.clear()  # what they say of its shape and type need not hold any more
-    nodes = _grey(data) if channels == GREY else [data]
-    nodes += _by_channel(nodes[-1], "_minus", given.pixel_mean or (0.0,))
-    nodes += _by_channel(nodes[-1], "_mul", given.pixel_scale or (1.0,))
-    for node in graph.nodes:
-        node.inputs = [nodes[-1].output if output.node is data else output for output in node.inputs]
-    place = graph.nodes.index(data)
-    graph.nodes[place : place + 1] = nodes
-    return graph.to_symbol()
-
-
-def _grey(data: Node) -> list[Node]:
-    """Return data and the nodes that make grey images of RGB as OpenCV does, rounded to whole numbers."""
-    nodes, terms = [data], []
-    for index, weight in enumerate(GREY_WEIGHTS):
-        part = _channel(data, index, f"pixels_{'rgb'[index]}")
-        terms.append(_scalar(part, "_mul", weight, f"{part.name}_part"))
-        nodes += [part, terms[-1]]
-    for name, term in zip(("pixels_rg", "pixels_rgb"), terms[1:]):
-        terms[0] = Node("elemwise_add", name, [terms[0].output, term.output])
-        nodes.append(terms[0])
-    half = _scalar(nodes[-1], "_plus", 0.5 / GREY_UNIT, "pixels_half")
-    grey = _scalar(half, "_mul", GREY_UNIT, "pixels_unrounded")
-    return [*nodes, half, grey, Node("floor", "pixels_grey", [grey.output])]
-
-
-def _by_channel(images: Node, operator: str, values: Numbers) -> list[Node]:
-    """Return the nodes that apply an operator with one number, or with one for each channel."""
-    name = f"{operator}_pixels"  # insightface's ArcFaceONNX looks for nodes called _minus and _mul
-    if len(values) == 1:
-        return [_scalar(images, operator, values[0], name)]
-    parts = [_channel(images, index, f"{name}{index}_in") for index in range(len(values))]
-    results = [_scalar(part, operator, value, f"{part.name}_out") for part, value in zip(parts, values)]
-    joined = Node("Concat", name, [node.output for node in results], {"dim": "1", "num_args": str(len(results))})
-    return [*parts, *results, joined]
-
-
-def _channel(images: Node, index: int, name: str) -> Node:
-    attrs = {"axis": "1", "begin": str(index), "end": str(index + 1)}
-    return Node("slice_axis", name, [images.output], attrs)
-
-
-def _scalar(images: Node, operator: str, value: float, name: str) -> Node:
-    return Node(f"{operator}_scalar", name, [images.output], {"scalar": repr(float(value))})

@@ -18,6 +18,7 @@ from harness import error_of, orl_photo, run
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.conversion.proof import make_images
+from insightface_mx.datasets import edit
 from insightface_mx.deploy import compare, embed, export_onnx, model_slim
 from insightface_mx.deploy.face_model import FaceModel
 from insightface_mx.embedding import backends
@@ -28,6 +29,7 @@ from insightface_mx.engine.network import load_model
 from insightface_mx.engine.network_input import NetworkInput
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.formats.training_set import TrainingSet, write_training_set
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 INPUT = NetworkInput("l2normalization1", foreign_network.MEAN, foreign_network.SCALE)
@@ -165,6 +167,30 @@ def test_exported_the_file_takes_rgb_and_says_the_input(model, tmp_path):
     }
     with pytest.raises(UserError, match=r"net\.onnx says itself .* leave out --embedding-node, --pixel-mean and"):
         backends.load(str(path), network_input=INPUT)
+
+
+def test_a_map_of_1x1_is_a_vector_and_a_larger_one_is_none(tmp_path):
+    body = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=5, kernel=(3, 3), no_bias=True, name="conv")
+    symbol = mx.sym.Pooling(body, global_pool=True, kernel=(1, 1), pool_type="avg", name="pool1")
+    checkpoint.save(str(tmp_path / "net"), 0, symbol, {"conv_weight": mx.nd.ones((5, 3, 3, 3))}, {})
+    found = backends.load(f"{tmp_path}/net,0", (8, 8), "mxnet", network_input=NetworkInput("pool1"))
+    assert found.embed(np.ones((2, 3, 8, 8))).tolist() == [[27.0] * 5] * 2
+    with pytest.raises(UserError, match=r"the output of node conv is \(1, 5, 6, 6\) for one image, not a vector"):
+        face_network.load(str(tmp_path / "net"), 0, (8, 8), NetworkInput("conv"))
+
+
+def test_edit_set_cleans_with_it(model, tmp_path):
+    encoded = [cv2.imencode(".png", image.transpose(1, 2, 0)[:, :, ::-1])[1].tobytes() for image in IMAGES]
+    write_training_set(str(tmp_path / "data"), [encoded], foreign_network.SIZE)
+    unit = foreign_network.expected(model, IMAGES)
+    flipped = foreign_network.expected(model, IMAGES[:, :, :, ::-1])
+    unit = unit + flipped
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    cosines = unit @ (unit.mean(0) / np.linalg.norm(unit.mean(0)))
+    limit = np.sort(cosines)[:2].mean()
+    words = ("--min-cosine", limit, "--model", model, "--ctx", "cpu", *foreign_network.OPTIONS)
+    run(edit, "clean", tmp_path / "data", "--output", tmp_path / "clean", *words)
+    assert len(TrainingSet(str(tmp_path / "clean")).identities[0]) == len(IMAGES) - 1
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
