@@ -11,6 +11,7 @@ import numpy as np
 from insightface_mx.base.errors import require
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
+from insightface_mx.formats import overwrite
 from insightface_mx.formats.atomic import atomic_path, report_write_errors
 from insightface_mx.formats.training_set import TrainingSet, verification_sets
 from insightface_mx.formats.verification_set import read_bin
@@ -86,6 +87,8 @@ def _size(path: str) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Describe the set and, where that is asked for, draw it."""
+    if args.plot:
+        overwrite.refuse_other_kind(args.plot, "PNG image", args.force)
     data = TrainingSet(args.data_dir)
     for line in describe(data):
         say(line)
@@ -98,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__, EXAMPLE)
     parser.add_argument("data_dir", help="folder with train.rec, train.idx and property")
     parser.add_argument("--plot", metavar="PNG", help="draw how many identities have how many images")
+    overwrite.add_force_option(parser)
     run_command(run, parser, argv)
 
 

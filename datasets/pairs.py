@@ -19,6 +19,7 @@ from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import positive
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.skipped import report_skipped
+from insightface_mx.formats import overwrite
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos import pair_lists
@@ -75,6 +76,7 @@ def make_pairs(list_format: str, path: str, root: str | None, output: str, optio
 def run(args: argparse.Namespace) -> None:
     """Make the set that the command line asks for."""
     start_logging()
+    overwrite.refuse_other_kind(args.output, "verification set", args.force)
     make_pairs(args.format, args.list, args.root, args.output, read_options(args, FaceOptions), args.workers)
 
 
@@ -86,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", help="folder that the photos' paths start from (default: the list's own)")
     parser.add_argument("--output", required=True, help="file to write, NAME.bin")
     parser.add_argument("--workers", type=positive, default=cpu_count(), help="processes that prepare faces")
+    overwrite.add_force_option(parser)
     add_options(parser, "faces", FaceOptions)
     run_command(run, parser, argv)
 

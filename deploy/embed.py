@@ -23,6 +23,7 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import note
 from insightface_mx.deploy.face_options import EmbedOptions, FaceOptions, make_face_options
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
+from insightface_mx.formats import overwrite
 from insightface_mx.photos.lists import SOURCES
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.photos.sources import open_source
 
     write = find_writer(args.output)
+    overwrite.refuse_other_kind(args.output, "table of embeddings", args.force)
     source = open_source(args.input, args.root)
     model, options = FaceModel(make_face_options(args)), read_options(args, EmbedOptions)
     note(f"{len(source)} images, {model.embedder.backend.name}")
@@ -241,6 +243,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("input", metavar="INPUT", help=SOURCES)
     result.add_argument("--root", help="folder that a list's paths start from (default: the list's own)")
     result.add_argument("--output", required=True, metavar="FILE", help="what to write: .npz, .csv or .parquet")
+    overwrite.add_force_option(result)
     add_options(result, "faces", FaceOptions, EmbedOptions)
     add_options(result, INPUT_GROUP, NetworkInput)
     result.add_argument("--flip", action="store_true", help="embed image plus mirror image, as verification.py does")

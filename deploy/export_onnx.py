@@ -22,6 +22,7 @@ from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
+from insightface_mx.formats import overwrite
 
 EXAMPLE = """
 insightface-export-onnx --model model/r50,1 --output r50.onnx
@@ -38,14 +39,14 @@ def run(args: argparse.Namespace) -> None:
         require("torch", "torch")
     if args.output:
         require("onnx", "onnx", "onnxruntime")
+    for path, kind in ((args.output, "ONNX file"), (args.torch, ".pth file")):
+        if path:
+            overwrite.refuse_other_kind(path, kind, args.force)
     from insightface_mx.conversion import export, iresnet
     from insightface_mx.conversion.file import OPENVINO_ADVICE
     from insightface_mx.conversion.proof import make_images
-    from insightface_mx.formats.atomic import atomic_path, refuse_other_kind, report_write_errors
+    from insightface_mx.formats.atomic import atomic_path, report_write_errors
 
-    if not args.force:
-        refuse_other_kind(args.output or "", ".onnx")
-        refuse_other_kind(args.torch or "", ".pth", ".pt")
     network = export.load_network(args.model, args.image_size, args.head, read_options(args, NetworkInput))
     images = make_images(network.image_size, args.images)
     if args.output:
@@ -74,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     add("--head", action="store_true", help="with class cosines: a second output for classes (not for ArcFaceONNX)")
     add("--images", metavar="FOLDER|FILE.bin", help="up to 30 real faces to compare on, besides the synthetic images")
     add("--torch", metavar="FILE.pth", help="also write arcface_torch's state dict (needs PyTorch)")
-    add("--force", action="store_true", help="replace a file of another kind that has this name")
+    overwrite.add_force_option(result)
     add_options(result, INPUT_GROUP, NetworkInput)
     return result
 

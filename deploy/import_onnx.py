@@ -18,6 +18,7 @@ from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import size_text
+from insightface_mx.formats import overwrite
 
 EXAMPLE = """
 insightface-import-onnx r50.onnx --output model/r50
@@ -35,22 +36,20 @@ def run(args: argparse.Namespace) -> None:
     else:
         require("onnx", "onnx", "onnxruntime")
     from insightface_mx.conversion import importer
-    from insightface_mx.formats import checkpoint, manifest
-    from insightface_mx.formats.atomic import report_write_errors
+    from insightface_mx.formats import checkpoint
 
+    overwrite.refuse_needed_checkpoint(args.output, EPOCH, args.force)
     if args.torch:
         found = importer.import_torch(args.torch, args.images)
     else:
         scaling = None if args.mean is None else importer.Scaling(args.mean, args.std)
         found = importer.import_onnx(args.file, args.images, scaling)
-    if not args.force:
-        checkpoint.refuse_other_graph(args.output, found.symbol)
     auxiliary = {name: found.params.pop(name) for name in found.symbol.list_auxiliary_states()}
-    checkpoint.save(args.output, EPOCH, found.symbol, found.params, auxiliary)
-    with report_write_errors(args.output):
-        files = [checkpoint.symbol_path(args.output), checkpoint.params_path(args.output, EPOCH)]
-        options = {"image_size": size_text(found.image_size)}
-        manifest.write(checkpoint.manifest_path(args.output, EPOCH), files, {"options": options})
+    network, metadata = (
+        (found.symbol, found.params, auxiliary),
+        {"options": {"image_size": size_text(found.image_size)}},
+    )
+    overwrite.save_checkpoint(args.output, EPOCH, network, metadata, args.force)
     say(f"{args.torch or args.file} is {found.name}; the checkpoint gives its embeddings: {found.difference}")
     say(f"{checkpoint.params_path(args.output, EPOCH)}: fine-tune with --pretrained {args.output},{EPOCH}")
 
@@ -79,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         help=".. and then divides them by (default: as insightface's ArcFaceONNX takes the file: 0 and 1 if a Sub and "
         "a Mul are among its first nodes, otherwise 127.5 and 127.5)",
     )
-    add("--force", action="store_true", help="replace the graph of other checkpoints of this prefix")
+    overwrite.add_force_option(result)
     add("--images", metavar="FOLDER|FILE.bin", help="up to 30 real faces to compare on, besides the synthetic images")
     return result
 

@@ -11,7 +11,7 @@ from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.engine.network_input import INPUT_GROUP, USUAL_INPUT, NetworkInput
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.formats import checkpoint, overwrite
 
 if TYPE_CHECKING:
     from insightface_mx.base.compat import Params
@@ -36,20 +36,16 @@ def slim(prefix: str, epoch: int, network_input: NetworkInput = USUAL_INPUT, for
         UserError: The checkpoint is missing or damaged, has no embedding, or lacks some of its parameters.
     """
     from insightface_mx.engine import face_network
-    from insightface_mx.formats.atomic import report_write_errors
 
+    output = f"{prefix}s"
+    overwrite.refuse_needed_checkpoint(output, 0, force)
     part = face_network.cut(prefix, epoch, given=network_input)
     arguments = [name for name in part.graph.list_arguments() if name != face_network.DATA]
     path = checkpoint.params_path(prefix, epoch)
     kept_arguments = _select(path, arguments, part.arg_params)
     kept_states = _select(path, part.graph.list_auxiliary_states(), part.aux_params)
-    output = f"{prefix}s"
-    if not force:
-        checkpoint.refuse_other_graph(output, part.graph)
-    checkpoint.save(output, 0, part.graph, kept_arguments, kept_states)
-    with report_write_errors(output):
-        files = [checkpoint.symbol_path(output), checkpoint.params_path(output, 0)]
-        manifest.write(checkpoint.manifest_path(output, 0), files, face_network.input_metadata(part))
+    network = (part.graph, kept_arguments, kept_states)
+    overwrite.save_checkpoint(output, 0, network, face_network.input_metadata(part), force)
     return output
 
 
@@ -65,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     result = make_parser(__doc__, EXAMPLE)
     result.add_argument("--model", required=True, metavar="PREFIX,EPOCH", help="the checkpoint, e.g. ../model/r50,12")
-    result.add_argument("--force", action="store_true", help="replace the graph of other checkpoints of PREFIXs")
+    overwrite.add_force_option(result)
     add_options(result, INPUT_GROUP, NetworkInput)
     return result
 

@@ -23,6 +23,7 @@ from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
+from insightface_mx.formats import overwrite
 
 if TYPE_CHECKING:
     from insightface_mx.embedding.backends import Backend
@@ -44,12 +45,11 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.embedding import backends
     from insightface_mx.eval.pairs import load_bin
-    from insightface_mx.formats.atomic import atomic_path, refuse_other_kind, report_write_errors
+    from insightface_mx.formats.atomic import atomic_path, report_write_errors
     from insightface_mx.photos.sources import aligned_images
 
     output = args.output
-    if not args.force:
-        refuse_other_kind(output, ".onnx")
+    overwrite.refuse_other_kind(output, "ONNX file", args.force)
     network = export.load_network(args.model, args.image_size, network_input=read_options(args, NetworkInput))
     size = network.image_size
     pairs = load_bin(args.pairs, size)
@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="H,W",
         help="the network's input in pixels (default: from the checkpoint, otherwise 112,112)",
     )
-    add("--force", action="store_true", help="replace a file of another kind that has this name")
+    overwrite.add_force_option(result)
     add_options(result, INPUT_GROUP, NetworkInput)
     return result
 

@@ -118,13 +118,6 @@ def report_write_errors(path: str) -> Iterator[None]:
         ) from error
 
 
-def refuse_other_kind(path: str, *endings: str) -> None:
-    """Raise UserError if a file exists whose name has none of these endings: it is not an earlier output."""
-    if os.path.lexists(path) and not path.lower().endswith(endings):
-        kind = " or ".join(endings)
-        raise UserError(f"{path} exists and is no {kind} file: choose another name, or replace it with --force")
-
-
 def save_text(path: str, text: str) -> None:
     """Write a text file, completely or not at all."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:

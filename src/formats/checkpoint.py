@@ -6,6 +6,7 @@ Only the functions that read and write MXNet's arrays and graphs load MXNet.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
@@ -16,7 +17,7 @@ from insightface_mx.base.compat import NDArray, Params, Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.formats import manifest
-from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.formats.atomic import atomic_path, report_write_errors
 from insightface_mx.formats.params_file import check_arrays
 from insightface_mx.formats.symbol_file import read_graph
 from insightface_mx.formats.wrong_file import refuse_wrong_file
@@ -123,28 +124,29 @@ def save(prefix: str, epoch: int, symbol: Symbol, arg_params: Params, aux_params
     params = {f"arg:{name}": array for name, array in arg_params.items()}
     params.update((f"aux:{name}", array) for name, array in aux_params.items())
     path = params_path(prefix, epoch)
-    with report_write_errors(path):
-        save_text(symbol_path(prefix), symbol.tojson())
-        save_arrays(path, params)
-
-
-def refuse_other_graph(prefix: str, symbol: Symbol) -> None:
-    """Raise UserError if a prefix has another graph, which its checkpoints need; `save` would replace it."""
-    path = symbol_path(prefix)
-    if os.path.lexists(path) and load_symbol(path).tojson() != symbol.tojson():
-        raise UserError(f"{path} is the graph of other checkpoints: choose another prefix, or replace it with --force")
+    with report_write_errors(path), atomic_path(path) as temporary:
+        _write_arrays(temporary, params)
+        with atomic_path(symbol_path(prefix)) as temporary_symbol:
+            with open(temporary_symbol, "w", encoding="utf-8") as file:
+                file.write(symbol.tojson())
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(manifest_path(prefix, epoch))  # it describes the files that are replaced now
 
 
 def save_arrays(path: str, arrays: Params) -> None:
     """Write arrays in MXNet's format, completely or not at all. Raises OSError if the file cannot be written."""
+    with atomic_path(path) as temporary:
+        _write_arrays(temporary, arrays)
+
+
+def _write_arrays(path: str, arrays: Params) -> None:
     from insightface_mx.base.compat import mx
 
-    with atomic_path(path) as temporary:
-        try:
-            mx.nd.save(temporary, arrays)
-            mx.nd.load(temporary)  # on a full disk `save` may leave out the end of the file without an error
-        except mx.base.MXNetError as error:
-            raise OSError(errno.EIO, _reason(error)) from error
+    try:
+        mx.nd.save(path, arrays)
+        mx.nd.load(path)  # on a full disk `save` may leave out the end of the file without an error
+    except mx.base.MXNetError as error:
+        raise OSError(errno.EIO, _reason(error)) from error
 
 
 def load(prefix: str, epoch: int) -> tuple[Symbol, Params, Params]:

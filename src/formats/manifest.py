@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import sys
@@ -33,6 +34,10 @@ def write(path: str, files: Sequence[str], metadata: Mapping[str, Any]) -> None:
     """
     described = {os.path.basename(file): _describe(file) for file in files}
     content = {**metadata, "versions": versions(), "files": described}
+    _save(path, content)
+
+
+def _save(path: str, content: Mapping[str, Any]) -> None:
     save_text(path, json.dumps({**content, "sha256": _content_hash(content)}, indent=1) + "\n")
 
 
@@ -70,6 +75,18 @@ def read(path: str, check_files: bool = True) -> dict[str, Any]:
         if _describe(other) != saved:
             raise Damaged(f"{other}: not what was saved ({os.path.getsize(other)} bytes, then {saved['bytes']})")
     return content
+
+
+def update(path: str, file: str) -> None:
+    """Let a manifest describe one of its files as it is now; a manifest that is damaged or names no such file stays."""
+    try:
+        content = read(path, check_files=False)
+    except Damaged as error:
+        logging.warning("%s", error)
+        return
+    if os.path.basename(file) in content["files"]:
+        content["files"][os.path.basename(file)] = _describe(file)
+        _save(path, content)
 
 
 def versions() -> dict[str, str]:

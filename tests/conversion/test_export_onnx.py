@@ -117,8 +117,8 @@ def test_files_of_another_kind_stay(y1, tmp_path, capsys, monkeypatch, option, n
     monkeypatch.setattr(export_onnx, "require", lambda *_: None)
     (tmp_path / name).write_bytes(b"precious")
     error = error_of(capsys, export_onnx, "--model", f"{y1[0]},0", option, tmp_path / name)
-    kind = ".onnx" if option == "--output" else ".pth or .pt"
-    assert f"{tmp_path}/{name} exists and is no {kind} file: choose another name, or replace it with --force" in error
+    kind = "ONNX" if option == "--output" else ".pth"
+    assert f"{tmp_path}/{name} is there already and is no {kind} file: name another output, or give --force" in error
     assert (tmp_path / name).read_bytes() == b"precious"
 
 

@@ -246,7 +246,7 @@ def test_the_graph_of_other_checkpoints_stays(y1, tmp_path, capsys):
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
     check_refused(
         capsys,
-        f"{tmp_path}/run-symbol.json is the graph of other checkpoints: choose another prefix, or replace it with --fo",
+        f"{tmp_path}/run-symbol.json is the graph of other checkpoints: name another output, or give --force",
         *(tmp_path / "y1.onnx", "--output", tmp_path / "run"),
     )
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
