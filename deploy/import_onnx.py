@@ -21,9 +21,9 @@ from insightface_mx.cli.types import size_text
 from insightface_mx.formats import overwrite
 
 EXAMPLE = """
-insightface-import-onnx r50.onnx --output model/r50
-insightface-import-onnx fr_feature.onnx --mean 127.5 --std 128 --output model/y1
-insightface-import-onnx --torch backbone.pth --output model/r50
+insightface-import-onnx r50.onnx --output model/imported
+insightface-import-onnx fr_feature.onnx --mean 127.5 --std 128 --output model/imported
+insightface-import-onnx --torch backbone.pth --output model/imported
 """
 EPOCH = 0
 
@@ -45,11 +45,8 @@ def run(args: argparse.Namespace) -> None:
         scaling = None if args.mean is None else importer.Scaling(args.mean, args.std)
         found = importer.import_onnx(args.file, args.images, scaling)
     auxiliary = {name: found.params.pop(name) for name in found.symbol.list_auxiliary_states()}
-    network, metadata = (
-        (found.symbol, found.params, auxiliary),
-        {"options": {"image_size": size_text(found.image_size)}},
-    )
-    overwrite.save_checkpoint(args.output, EPOCH, network, metadata, args.force)
+    metadata = {"options": {"image_size": size_text(found.image_size)}}
+    overwrite.save_checkpoint(args.output, EPOCH, (found.symbol, found.params, auxiliary), metadata, args.force)
     say(f"{args.torch or args.file} is {found.name}; the checkpoint gives its embeddings: {found.difference}")
     say(f"{checkpoint.params_path(args.output, EPOCH)}: fine-tune with --pretrained {args.output},{EPOCH}")
 

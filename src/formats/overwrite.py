@@ -100,9 +100,9 @@ def save_checkpoint(
         UserError: A file cannot be written, or there is another graph.
     """
     symbol_path = checkpoint.symbol_path(prefix)
-    if not force and os.path.lexists(symbol_path):
-        if checkpoint.load_symbol(symbol_path).tojson() != network[0].tojson():
-            raise UserError(f"{symbol_path} is the graph of other checkpoints: {_OTHER_OUTPUT}")
+    is_free = force or not os.path.lexists(symbol_path)
+    if not is_free and checkpoint.load_symbol(symbol_path).tojson() != network[0].tojson():
+        raise UserError(f"{symbol_path} is the graph of other checkpoints: {_OTHER_OUTPUT}")
     checkpoint.save(prefix, epoch, *network)
     with report_write_errors(prefix):
         files = [symbol_path, checkpoint.params_path(prefix, epoch)]

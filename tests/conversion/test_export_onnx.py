@@ -92,7 +92,7 @@ def test_the_head_gives_the_cosines_with_the_class_weights(y1, tmp_path):
 
 def test_a_file_that_differs_is_not_left(y1, tmp_path, capsys, monkeypatch):
     prefix, _, _ = y1
-    (tmp_path / "y1.onnx").write_bytes(b"the earlier one")
+    (tmp_path / "y1.onnx").write_bytes(b"\x08 the earlier one")
 
     def slightly_wrong(writer, node):
         slope = node.sources[1]
@@ -107,7 +107,7 @@ def test_a_file_that_differs_is_not_left(y1, tmp_path, capsys, monkeypatch):
     )
     assert "disagree at batch 1: largest relative difference 0.00" in err
     assert os.listdir(tmp_path) == ["y1.onnx"]
-    assert (tmp_path / "y1.onnx").read_bytes() == b"the earlier one"
+    assert (tmp_path / "y1.onnx").read_bytes() == b"\x08 the earlier one"
 
 
 @pytest.mark.parametrize(
