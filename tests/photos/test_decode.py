@@ -1,26 +1,17 @@
 """Image files of every kind, and what is said of those that are none."""
 
-import io
 import struct
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from pictures import HEIGHT, RGB, encoded
 from PIL import Image
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.photos.decode import decode_photo, decode_record, fit, read_photo
 from insightface_mx.photos.sources import open_source
-
-HEIGHT, WIDTH = 24, 40
-RGB = np.random.RandomState(3).randint(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-
-
-def encoded(image, file_format="PNG", **options):
-    stream = io.BytesIO()
-    image.save(stream, file_format, **options)
-    return stream.getvalue()
 
 
 def png(array, extension=".png"):

@@ -1,6 +1,5 @@
 """What image files say of themselves, which is read before they are decoded."""
 
-import io
 import re
 import struct
 import zlib
@@ -8,21 +7,13 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from pictures import HEIGHT, RGB, WIDTH, encoded
 from PIL import Image
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.photos import decode
 from insightface_mx.photos.decode import decode_photo, decode_record
 from insightface_mx.photos.image_files import extension, is_usual_jpeg, read_header
-
-HEIGHT, WIDTH = 24, 40
-RGB = np.random.RandomState(3).randint(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-
-
-def encoded(image, file_format="PNG", **options):
-    stream = io.BytesIO()
-    image.save(stream, file_format, **options)
-    return stream.getvalue()
 
 
 def claiming(file_format, width, height):
