@@ -116,7 +116,7 @@ def make_checkpoint(network: str, prefix: str, image_size: Size) -> str:
     """
     from insightface_mx import symbols
     from insightface_mx.base.compat import mx
-    from insightface_mx.engine.quiet_bind import quiet_bind
+    from insightface_mx.base.quiet import quiet_mxnet
     from insightface_mx.formats import checkpoint
 
     if network not in symbols.NAMES:
@@ -127,7 +127,7 @@ def make_checkpoint(network: str, prefix: str, image_size: Size) -> str:
         raise UserError(f"--networks: {error}") from error
     mx.random.seed(1)
     module = mx.mod.Module(embedding, label_names=None)
-    with quiet_bind():
+    with quiet_mxnet():
         module.bind([("data", (1, 3, *image_size))], for_training=False)
     module.init_params(symbols.get_initializer(network))
     checkpoint.save(prefix, 0, embedding, *module.get_params())

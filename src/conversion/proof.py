@@ -11,9 +11,9 @@ import numpy as np
 
 from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size
 from insightface_mx.conversion.runtime import Model, Run, runner
-from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.photos.sources import aligned_images
 
 LARGEST_DIFFERENCE = 1e-4  # max |a - b| / max |a|
@@ -126,7 +126,7 @@ def mxnet_runner(symbol: Symbol, params: Mapping[str, np.ndarray] | Params, data
         params: Name -> numpy array or NDArray.
         data_shape: Of a batch, n x 3 x height x width.
     """
-    with quiet_bind(), _without_fusion():
+    with quiet_mxnet(), _without_fusion():
         executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=data_shape)
     for name, array in {**executor.arg_dict, **executor.aux_dict}.items():
         if name != "data":

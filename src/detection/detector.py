@@ -14,10 +14,10 @@ import numpy as np
 
 from insightface_mx.base.compat import Context, mx, mxnet_lock
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.detection import boxes as mtcnn_boxes
 from insightface_mx.detection import weights as mtcnn_weights
 from insightface_mx.engine import cpu_rewrite, prelu_library
-from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.photos.decode import to_bgr
 from insightface_mx.symbols import layers
 
@@ -191,7 +191,7 @@ class _Network:
         # 'compiled' if possible, because oneDNN prepares 'layers' again for every new shape
         kind = "compiled" if ctx.device_type == "cpu" and not prelu_library.load_error() else None
         symbol = cpu_rewrite.rewrite(symbol, [ctx], {"data": shape}, kind)
-        with quiet_bind():
+        with quiet_mxnet():
             self._bound = symbol.bind(ctx, args, grad_req="null")
         self._stored = functools.lru_cache(MAX_STORED_EXECUTORS)(self._reshaped)
 

@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from insightface_mx.base.compat import Context, Module, NDArray, Params, Symbol, mx, mxnet_lock
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.base.repeats import first_places
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite, denormals, face_network
 from insightface_mx.engine.module_state import wait_for_moving_averages
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
-from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.formats import checkpoint
 
 
@@ -45,7 +45,7 @@ class InferenceModule:
         """
         symbol, arg_params = cpu_rewrite.rewrite_for_inference(self.symbol, arg_params, self._contexts, self._shapes)
         self._module = mx.mod.Module(symbol, label_names=None, context=self._contexts)
-        with quiet_bind():
+        with quiet_mxnet():
             self._module.bind(list(self._shapes.items()), for_training=False)
         self._module.set_params(arg_params, aux_params, allow_extra=True)
 

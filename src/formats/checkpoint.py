@@ -15,6 +15,7 @@ from typing import Any, Callable, Mapping
 
 from insightface_mx.base.compat import NDArray, Params, Symbol
 from insightface_mx.base.errors import UserError
+from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.formats import manifest
 from insightface_mx.formats.atomic import atomic_path, report_write_errors
@@ -196,7 +197,8 @@ def load_symbol(path: str) -> Symbol:
     """Read a graph in MXNet's JSON format; see `symbol_file`. Raises UserError for a damaged or foreign file."""
     from insightface_mx.base.compat import mx
 
-    return _read(lambda path: mx.sym.load_json(read_graph(path)), path)
+    with quiet_mxnet():
+        return _read(lambda path: mx.sym.load_json(read_graph(path)), path)
 
 
 def without_prefix(arrays: Mapping[str, NDArray], prefix: str) -> Params:

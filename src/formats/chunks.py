@@ -89,7 +89,7 @@ class ChunkStore:
             arrays = read_npz(self._path(index))
         except (OSError, BadArrays) as error:
             raise DamagedChunk(f"{self._path(index)} cannot be read ({error}); {_REMEDY}") from error
-        if not np.array_equal(arrays.pop(_CHECKSUM, None), self._checksum(index, arrays)):
+        if not np.array_equal(arrays.pop(_CHECKSUM, np.empty(0)), self._checksum(index, arrays)):
             raise DamagedChunk(f"{self._path(index)} is not what was saved; {_REMEDY}")
         return arrays
 

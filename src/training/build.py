@@ -7,11 +7,11 @@ import os
 from typing import Sequence
 
 from insightface_mx.base.compat import Context, Module, MXNet, Params, Symbol, mx
+from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import BATCH_SIZE, cpu_rewrite, module_state
 from insightface_mx.engine.network import bind
 from insightface_mx.engine.optimizer import SGD
-from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.eval import pairs
 from insightface_mx.symbols import get_initializer
 from insightface_mx.training import advice, fine_tuning, schedule
@@ -60,7 +60,7 @@ def build_model(
         state_names=list(state_names),
         fixed_param_names=frozen,
     )
-    with quiet_bind():
+    with quiet_mxnet():
         model.bind(list(data), list(labels) or None)
     arg_params, aux_params = None, None
     shape = data[0].shape

@@ -19,9 +19,9 @@ from insightface_mx.base.compat import Context, MXNet, Symbol, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_ARRAY
 from insightface_mx.base.machine import resident_bytes
+from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size
 from insightface_mx.engine import cpu_rewrite
-from insightface_mx.engine.quiet_bind import quiet_bind
 from insightface_mx.engine.symbol_graph import SymbolGraph
 from insightface_mx.training.fine_tuning import freeze
 
@@ -163,7 +163,7 @@ class MemoryEstimate:
         symbol = self._bound_graph(symbol, shapes[0])
         untrained: Collection[str] = {*shapes[0], *self._step.state_names, *self._frozen}
         requests = {name: "null" if name in untrained else "write" for name in symbol.list_arguments()}
-        with quiet_bind():
+        with quiet_mxnet():
             low, high = (planned_bytes(symbol.simple_bind(mx.cpu(), requests, **inputs)) for inputs in shapes)
         slope = (high - low) / (batches[1] - batches[0])
         return lambda images: low + slope * (images - batches[0])

@@ -1,4 +1,4 @@
-"""Bind a graph without the lines that MXNet 1.9.1 then writes on standard error, and that no setting of it disables."""
+"""Keep lines of MXNet 1.9.1, which no setting of it disables, off standard error."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from insightface_mx.base.compat import mxnet_lock
 
 _STDERR = 2  # file descriptor: MXNet writes below sys.stderr
 _LINES = re.compile(
-    rb"^\[\d\d:\d\d:\d\d\] \S*graph_executor\.cc:\d+: "
-    rb"(?:subgraph property .* is disabled\.|MXNET_SUBGRAPH_BACKEND=NONE is detected, .*)\n",
+    rb"^\[\d\d:\d\d:\d\d\] \S*/(?:graph_executor|legacy_json_util)\.cc:\d+: (?:"
+    rb"subgraph property .* is disabled\.|MXNET_SUBGRAPH_BACKEND=NONE is detected, .*|"
+    rb"Loading symbol saved by previous version .*|Symbol successfully upgraded!)\n",
     re.MULTILINE,
 )
 
 
 @contextlib.contextmanager
-def quiet_bind() -> Iterator[None]:
-    """Hold back what is written on standard error meanwhile, and pass it on afterwards without MXNet's two lines.
+def quiet_mxnet() -> Iterator[None]:
+    """Hold back what is written on standard error meanwhile, and pass it on afterwards without lines that say nothing.
 
-    They say on every bind that oneDNN's fused dense layer, or all fusion, is disabled, as compat.py and proof.py do on
-    purpose. One thread at a time binds. Elsewhere than on Linux the lines stay.
+    On every bind MXNet says that oneDNN's fused dense layer, or all fusion, is disabled, as compat.py and proof.py do
+    on purpose; and of every symbol of an older version that it could be read. One thread at a time is in the block.
+    Elsewhere than on Linux the lines stay.
     """
     with mxnet_lock, contextlib.ExitStack() as stack:
         try:
@@ -40,8 +42,8 @@ def quiet_bind() -> Iterator[None]:
 def _held_back(stderr: int) -> Iterator[None]:
     """Collect standard error in memory; stderr: a duplicate of its descriptor."""
     with open(os.memfd_create("stderr"), "w+b") as memory:
-        os.dup2(memory.fileno(), _STDERR)
         try:
+            os.dup2(memory.fileno(), _STDERR)
             yield
         finally:
             os.dup2(stderr, _STDERR)

@@ -1,4 +1,4 @@
-"""MXNet's lines about disabled fusion do not appear, and everything else on standard error does."""
+"""MXNet's lines that say nothing do not appear, and everything else on standard error does."""
 
 import os
 
@@ -8,9 +8,10 @@ import small_network
 from harness import orl_photo, run
 
 from insightface_mx.base.compat import mx
+from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.conversion import proof
 from insightface_mx.deploy import compare, export_onnx
-from insightface_mx.engine.quiet_bind import quiet_bind
+from insightface_mx.formats.checkpoint import load_symbol
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 
@@ -21,7 +22,7 @@ def bind():
 
 
 def test_mxnet_s_lines_are_dropped(capfd, monkeypatch):
-    with quiet_bind():
+    with quiet_mxnet():
         bind()
         monkeypatch.setenv(proof.FUSION_VARIABLE, "NONE")
         bind()
@@ -30,8 +31,17 @@ def test_mxnet_s_lines_are_dropped(capfd, monkeypatch):
     assert "MXNET_SUBGRAPH_BACKEND=NONE is detected" in capfd.readouterr().err
 
 
+def test_a_graph_of_an_older_version(tmp_path, capfd):
+    path = tmp_path / "net-symbol.json"
+    path.write_text(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3).tojson().replace("10901", "10000"))
+    assert load_symbol(str(path)).list_arguments()[0] == "data"
+    assert capfd.readouterr().err == ""
+    mx.sym.load(str(path))
+    assert "Loading symbol saved by previous version v1.0.0" in capfd.readouterr().err
+
+
 def test_other_lines_stay_in_their_order(capfd):
-    with pytest.raises(KeyError), quiet_bind():
+    with pytest.raises(KeyError), quiet_mxnet():
         os.write(2, b"one\n")
         bind()
         os.write(2, b"two is disabled.\n")
@@ -44,7 +54,7 @@ def test_a_closed_standard_error(capfd):
     stderr = os.dup(2)
     os.close(2)
     try:
-        with quiet_bind():
+        with quiet_mxnet():
             assert bind().outputs[0].shape == (1, 3)
     finally:
         os.dup2(stderr, 2)
