@@ -154,7 +154,9 @@ def group_by_label(record_ids: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
         return np.empty(0, np.int64), []
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-    return labels[order[starts]].astype(np.int64), np.split(record_ids[order], starts[1:])
+    ids, bounds = record_ids[order], [*starts.tolist(), len(order)]
+    groups = [ids[start:end] for start, end in zip(bounds, bounds[1:])]  # np.split takes ten times as long
+    return labels[order[starts]].astype(np.int64), groups
 
 
 def disagreement(table: IdentityTable, images: Sequence[np.ndarray]) -> str:

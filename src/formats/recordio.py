@@ -115,7 +115,10 @@ class RecordFile:
 
     def offsets(self, record_ids: np.ndarray) -> np.ndarray:
         """Return where records begin, int64, as the index says; -1 for ids that are not in the index."""
-        places = np.searchsorted(self._sorted_ids, record_ids, "right") - 1
+        if self._consecutive:
+            places = np.clip(record_ids, 0, len(self) - 1)
+        else:
+            places = np.searchsorted(self._sorted_ids, record_ids, "right") - 1
         return np.where(self._sorted_ids[places] == record_ids, self._offsets[places], -1)
 
     def heads(self, record_ids: np.ndarray) -> Heads:

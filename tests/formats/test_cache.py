@@ -106,6 +106,74 @@ def test_a_damaged_file_is_made_again(tmp_path, source, caplog, damage):
     assert "is damaged" in caplog.text
 
 
+def test_another_file_of_equal_size_and_time_is_not_believed(tmp_path, source):
+    """As cp -p and rsync -t leave it; and changed in place, with its times set back."""
+    make, path = Maker(), str(tmp_path / "table.npz")
+    cached(path, [source], make)
+    status = os.stat(source)
+    (tmp_path / "other").write_bytes(b"54321")
+    os.utime(tmp_path / "other", ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(tmp_path / "other", source)
+    cached(path, [source], make)
+    assert make.calls == 2
+    with open(source, "r+b") as file:
+        file.write(b"6")
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    cached(path, [source], make)
+    cached(path, [source], make)
+    assert make.calls == 3
+
+
+def test_the_content_of_the_index_counts_whatever_its_stamp(tmp_path, source, monkeypatch):
+    make, path = Maker(), str(tmp_path / "table.npz")
+    monkeypatch.setattr(cache, "file_stamp", lambda path: (1, 2, 3, 4))
+    cached(path, [source], make)
+    cached(path, [source], make)
+    assert make.calls == 1
+    with open(source, "wb") as file:
+        file.write(b"54321")
+    cached(path, [source], make)
+    assert make.calls == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"numbers": np.arange(5)},
+        {"numbers": np.arange(cache.MIN_CACHED_BYTES // 8) + 1},
+        {"numbers": np.arange(cache.MIN_CACHED_BYTES // 8, dtype=np.float64)},
+        {"numbers": np.arange(cache.MIN_CACHED_BYTES // 8)[np.newaxis]},
+        {"classes": np.zeros(0, np.int32)},
+        {"other": np.zeros(3)},
+    ],
+)
+def test_forged_arrays_are_made_again(tmp_path, source, caplog, change):
+    make, path = Maker(), str(tmp_path / "table.npz")
+    cached(path, [source], make)
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, **change})
+    arrays = cached(path, [source], make)
+    assert arrays["numbers"].tolist() == [*range(make.size // 8)]
+    assert caplog.messages == [f"{path} holds other arrays than it should and is made again"]
+    cached(path, [source], make)
+    assert make.calls == 2
+
+
+def test_what_is_no_file_is_made_again(tmp_path, source, caplog):
+    make, path = Maker(), str(tmp_path / "table.npz")
+    caplog.set_level(logging.INFO)
+    os.mkfifo(path)
+    cached(path, [source], make)
+    assert make.calls == 1
+    assert "it is a pipe, not a file" in caplog.text
+    os.remove(path)
+    os.mkdir(path)
+    cached(path, [source], make)
+    assert make.calls == 2
+    assert "it is a folder, not a file" in caplog.text
+    assert caplog.text.count("cannot be stored") == 2
+
+
 def test_objects_are_not_unpickled(tmp_path, source):
     make, path = Maker(), str(tmp_path / "table.npz")
     np.savez(path, numbers=np.array([print], dtype=object), stamp=np.zeros(3))
