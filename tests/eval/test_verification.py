@@ -12,7 +12,9 @@ from harness import error_of, no_file_over, run, status_of
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.deploy import export_onnx
+from insightface_mx.engine import devices
 from insightface_mx.engine import network as embedding
+from insightface_mx.engine.cpu_rewrite import OnceLog
 from insightface_mx.eval import bad_cases, pairs, roc, verification
 from insightface_mx.formats import checkpoint, manifest
 from insightface_mx.formats.verification_set import write_bin
@@ -320,7 +322,8 @@ def test_an_onnx_file_gives_the_checkpoints_metrics(folder, tmp_path, capsys, si
     assert (tmp_path / "toy-slim-embeddings.npz").is_file()
 
 
-def test_skips_missing_sets_and_says_what_it_runs_on_once(folder, capsys):
+def test_skips_missing_sets_and_says_what_it_runs_on_once(folder, capsys, monkeypatch):
+    monkeypatch.setattr(devices, "once_log", OnceLog())  # another test may have logged it
     run(verification, *options(folder, model="net,1|2", target="lfw,toy"))
     captured = capsys.readouterr()
     assert "lfw" not in captured.out
