@@ -9,6 +9,11 @@ What is left out, and why, is listed in skipped.csv. A run that was stopped cont
 is complete once `property` is there.
 """
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import build_set
+
+    build_set()
+
 import argparse
 import dataclasses
 import logging
@@ -160,7 +165,3 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     add_options(parser, "verification set", HoldOutOptions)
     add_options(parser, "faces", FaceOptions)
     run_command(run, parser, argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,11 @@ every image that is there twice or also in a verification set (the .bin files in
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import check_set
+
+    check_set()
+
 import argparse
 import logging
 import os
@@ -66,7 +71,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--verification", nargs="+", default=[], metavar="BIN", help="more verification sets")
     parser.add_argument("--repair", metavar="FOLDER", help="write a good copy there, a new folder")
     run_command(run, parser, argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,6 +5,11 @@ Any option that is not listed here is one of train_softmax.py and goes there.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import demo
+
+    demo()
+
 import argparse
 import os
 import sys
@@ -104,7 +109,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, others = parser.parse_known_args(argv)
     with command_errors():
         run(args, others)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,6 +5,11 @@ What is dropped is listed in OUTPUT/dropped.csv: record or identity (its label),
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import edit_set
+
+    edit_set()
+
 import argparse
 import logging
 import os
@@ -268,7 +273,3 @@ def _make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     run_command(run, _make_parser(), argv)
-
-
-if __name__ == "__main__":
-    main()

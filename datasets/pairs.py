@@ -6,6 +6,11 @@ in OUTPUT-skipped.csv; metrics compare with published ones only if there is none
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import make_pairs
+
+    make_pairs()
+
 import argparse
 import logging
 import os
@@ -91,7 +96,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     overwrite.add_force_option(parser)
     add_options(parser, "faces", FaceOptions)
     run_command(run, parser, argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,6 +5,11 @@ A run that was stopped continues when it is started again; OUTPUT is there once 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import unpack_set
+
+    unpack_set()
+
 import argparse
 import logging
 import os
@@ -95,7 +100,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("data_dir", help="folder with train.rec, train.idx and property")
     parser.add_argument("--output", required=True, help="folder to write, a new one")
     run_command(run, parser, argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,12 @@ depend on them; quantize.py measures how much accuracy int8 loses on real faces.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import benchmark
+
+    benchmark()
+
 import argparse
-import multiprocessing
 import os
 import platform
 import tempfile
@@ -83,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from insightface_mx.embedding.backends import image_size_of
+    from insightface_mx.photos import workers
 
     say(f"{platform.processor() or platform.machine()}, {cpu_count()} CPUs; {args.seconds:g} s a value")
     for line in table_head(args.batch):
@@ -102,8 +107,7 @@ def run(args: argparse.Namespace) -> None:
                         say(f"| {network} | {row.name} | not installed |")
                         continue
                     model = model_of(row, models)
-                    with multiprocessing.get_context("spawn").Pool(1) as pool:
-                        measured = pool.apply(measure, (row.backend, model, image_size, args.batch, args.seconds))
+                    measured = workers.apart(measure, row.backend, model, image_size, args.batch, args.seconds)
                     reference = measured.embeddings if reference is None else reference
                     say(table_row(network, row.name, measured, reference))
 
@@ -250,7 +254,3 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; argv: words of the command line, None for those of the process."""
     run_command(run, parser(), argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,11 @@ image plus mirror image.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import compare
+
+    compare()
+
 import argparse
 from typing import TYPE_CHECKING, Sequence
 
@@ -159,7 +164,3 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; argv: words of the command line, None for those of the process."""
     run_command(run, parser(), argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,11 @@ and the exit status is 2.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import embed
+
+    embed()
+
 import argparse
 from collections import Counter
 from typing import TYPE_CHECKING, Callable, Iterator, Sequence
@@ -254,7 +259,3 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; argv: words of the command line, None for those of the process."""
     run_command(run, parser(), argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,11 @@ give compile_model {"INFERENCE_PRECISION_HINT": "f32"}, as the commands here do.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import export_onnx
+
+    export_onnx()
+
 import argparse
 from typing import Sequence
 
@@ -83,7 +88,3 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; argv: words of the command line, None for those of the process."""
     run_command(run, parser(), argv)
-
-
-if __name__ == "__main__":
-    main()

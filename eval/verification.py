@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import verify
+
+    verify()
+
 import argparse
 import os
 import re
@@ -223,7 +228,3 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; argv: words of the command line, None for those of the process."""
     run_command(run, parser(), argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 import signal
-from typing import Callable
+import sys
+from typing import Callable, Sequence
 
 from insightface_mx import symbols
 from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.config import config_text
+from insightface_mx.cli.signals import describe, status_of
 from insightface_mx.cli.types import Size
 from insightface_mx.formats.atomic import report_write_errors, save_text
 from insightface_mx.image_iter import FaceImageIter
@@ -118,6 +121,21 @@ def prepare_prefix(options: RunOptions) -> None:
     training_state.remove_leftovers(options.prefix)
 
 
-def exit_status(ended_by: signal.Signals | None) -> int:
-    """Return the exit status of a run, as a shell gives it to a command that a signal ended."""
-    return 128 + ended_by if ended_by else 0
+def exit_status(ended_by: signal.Signals | None, options: RunOptions, file: str, argv: Sequence[str] | None) -> int:
+    """Return the exit status of a run, and log the command that resumes it where a signal ended it.
+
+    Args:
+        ended_by: The signal, or None.
+        options: The options of the run.
+        file: The command's file.
+        argv: Words of the command line; None: those of this process.
+    """
+    if not ended_by:
+        return 0
+    if options.ckpt != NEVER:
+        installed = argv is None and not sys.argv[0].endswith(".py")
+        program = [sys.argv[0]] if installed else [sys.executable, os.path.abspath(file)]
+        words = list(sys.argv[1:] if argv is None else argv)
+        words += [] if options.resume else ["--resume"]
+        logging.info("stopped by %s; to go on: %s", describe(ended_by), shlex.join([*program, *words]))
+    return status_of(ended_by)

@@ -12,6 +12,11 @@ Where to find what:
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import train_triplet
+
+    train_triplet()
+
 import argparse
 import signal
 from typing import TYPE_CHECKING, Any, Callable, Sequence
@@ -127,19 +132,15 @@ def make_embed(model: Module, embedding: Symbol, images: ImageIterator, contexts
     return embed
 
 
-def run(args: argparse.Namespace, **replacements: Any) -> int:
-    """Train as the command line says, and return the exit status; replacements: see `train`."""
+def run(args: argparse.Namespace, argv: Sequence[str] | None = None, **replacements: Any) -> int:
+    """Train as the command line says, and return the exit status; argv: see `main`; replacements: see `train`."""
     from insightface_mx import recipe
 
     options = read(args, TripletTrainingOptions)
     recipe.prepare_prefix(options.run)
-    return recipe.exit_status(train(options, **replacements))
+    return recipe.exit_status(train(options, **replacements), options.run, __file__, argv)
 
 
 def main(argv: Sequence[str] | None = None, **replacements: Any) -> None:
     """Run the command; replacements: a network, a test or observers of a caller's own, see `train`."""
-    run_command(lambda args: run(args, **replacements), parser(TripletTrainingOptions, __doc__, EXAMPLE), argv)
-
-
-if __name__ == "__main__":
-    main()
+    run_command(lambda args: run(args, argv, **replacements), parser(TripletTrainingOptions, __doc__, EXAMPLE), argv)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
+    from insightface_mx.cli.start import networks
+
+    networks()
+
 import argparse
 import math
 import re
@@ -100,7 +105,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser: argparse.ArgumentParser = make_parser(f"{__doc__}\n\n{NOTES}", EXAMPLE)
     parser.add_argument("networks", nargs="*", metavar="NETWORK[-OUTPUT[-EMBEDDING]]", help="default: all")
     run_command(run, parser, argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,10 +14,13 @@ import pytest
 
 from insightface_mx.base import __version__
 from insightface_mx.base.machine import cpu_count
+from insightface_mx.cli import start
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = re.findall(r'^(insightface-[\w-]+) = "([\w.]+):main"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-COMMANDS = {**dict(SCRIPTS), "demo.py": "insightface_mx.datasets.demo"}
+SCRIPTS = re.findall(
+    r'^(insightface-[\w-]+) = "insightface_mx\.cli\.start:(\w+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+)
+COMMANDS = {name: getattr(start, function).args[0] for name, function in [*SCRIPTS, ("demo.py", "demo")]}
 RECORDED = [
     re.split(r"\s{2,}", line)
     for line in (ROOT / "tests" / "golden" / "options.txt").read_text().splitlines()

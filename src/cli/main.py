@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from typing import Any, Callable, Iterator, Sequence, TypeVar, overload
 
 from insightface_mx.base import __version__
@@ -12,8 +11,9 @@ from insightface_mx.base.errors import UserError, printable
 from insightface_mx.base.limits import MAX_MESSAGE
 from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.parser import USER_ERROR, CommandParser
+from insightface_mx.cli.signals import Watch, stop_line
+from insightface_mx.cli.streams import OutputLost, write_error
 
-INTERRUPTED = 130  # exit status
 Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
 
@@ -74,7 +74,8 @@ def run_command(
 
     Raises:
         SystemExit: With the command's status if it is not 0; with status 2 for a UserError, whose message is printed
-            on standard error without a traceback; with status 130 for Ctrl-C.
+            on standard error without a traceback; with 130 for Ctrl-C and 143 for SIGTERM; with 141 where the reader of
+            standard output wants no more, and 2 where it cannot be written for another reason.
     """
     with command_errors():
         args = parser.parse_args(argv)
@@ -86,12 +87,18 @@ def run_command(
 
 @contextlib.contextmanager
 def command_errors() -> Iterator[None]:
-    """End the process with status 2 and a message for a UserError, with status 130 for Ctrl-C."""
+    """End the process as `run_command` says, without a traceback, for what is no fault of the program."""
     try:
-        yield
+        with Watch():
+            yield
     except UserError as error:
-        sys.stderr.write(printable(f"error: {error}", MAX_MESSAGE) + "\n")
+        write_error(printable(f"error: {error}", MAX_MESSAGE))
         raise SystemExit(USER_ERROR) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped by Ctrl-C; no file is left half written\n")
-        raise SystemExit(INTERRUPTED) from None
+    except OutputLost as lost:
+        if str(lost):
+            write_error(f"error: {lost}")
+        raise SystemExit(lost.status) from None
+    except KeyboardInterrupt as interrupt:
+        line, status = stop_line(interrupt)
+        write_error(line)
+        raise SystemExit(status) from None

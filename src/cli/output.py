@@ -9,17 +9,25 @@ from typing import TextIO
 from tqdm import tqdm
 
 from insightface_mx.base.errors import printable
+from insightface_mx.cli.streams import OutputLost, discard, write_error
 
 
 def say(line: str) -> None:
-    """Print a result on standard output without tearing a progress bar."""
-    tqdm.write(printable(line), file=sys.stdout)
-    sys.stdout.flush()
+    """Print a result on standard output without tearing a progress bar. Raises OutputLost."""
+    try:
+        tqdm.write(printable(line), file=sys.stdout)
+        sys.stdout.flush()
+    except OSError as error:
+        discard(sys.stdout)
+        raise OutputLost(error) from error
 
 
 def note(line: str) -> None:
     """Print a line that is not a result on standard error, without tearing a progress bar."""
-    tqdm.write(printable(line), file=sys.stderr)
+    try:
+        tqdm.write(printable(line), file=sys.stderr)
+    except OSError:
+        discard(sys.stderr)
 
 
 class LogFormatter(logging.Formatter):
@@ -42,10 +50,19 @@ class Console(logging.Handler):
         self.setFormatter(LogFormatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one message."""
+        """Write one message; one that cannot be written ends the handler, with a warning elsewhere."""
         stream: TextIO = sys.stderr if self._to_stderr else sys.stdout
-        tqdm.write(self.format(record), file=stream)
-        stream.flush()
+        line = self.format(record)
+        try:
+            tqdm.write(line, file=stream)
+            stream.flush()
+        except OSError as error:
+            discard(stream)
+            logging.getLogger().removeHandler(self)
+            name = "standard error" if self._to_stderr else "standard output"
+            warning = f"{name} ends here: it cannot be written any more ({error.strerror}); the work goes on"
+            logging.warning("%s", warning)  # in a log file
+            write_error(warning)
 
 
 def start_logging(*more: logging.Handler, to_stderr: bool = False) -> None:

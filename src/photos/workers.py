@@ -10,12 +10,12 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for
 from typing import Any, Callable, Iterable, Iterator, TypeVar
 
-import cv2
-
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.signals import SIGNALS, held_back
 
 _AHEAD = 2  # tasks submitted for each worker, so that the list of all is never in memory twice
 
@@ -36,14 +36,44 @@ def unordered(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]],
     if workers == 1:
         yield from (function(*task) for task in tasks)
         return
-    context = multiprocessing.get_context("spawn")  # a fork of a process with MXNet's threads may hang
-    with _one_thread_each(), ProcessPoolExecutor(workers, context, _begin) as pool:
+    with _one_thread_each(), _pool(workers) as pool:
         tasks = iter(tasks)
-        running = {pool.submit(function, *task) for task in islice(tasks, _AHEAD * workers)}
+        running = {_submit(pool, function, task) for task in islice(tasks, _AHEAD * workers)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            running.update(pool.submit(function, *task) for task in islice(tasks, len(done)))
+            running.update(_submit(pool, function, task) for task in islice(tasks, len(done)))
             yield from map(_result, done)
+
+
+def apart(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Return function(*arguments), computed in a process of its own. UserError: that process was killed."""
+    with _pool(1) as pool:
+        return _result(_submit(pool, function, arguments))
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of processes. If the block ends by an exception, Ctrl-C for example, they end at once."""
+    context = multiprocessing.get_context("spawn")  # a fork of a process with MXNet's threads may hang
+    resource_tracker.ensure_running()  # which changes the signals that are held back: not later, in _submit
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[..., Result], task: tuple[Any, ...]) -> Future[Result]:
+    """Submit a task, which may start a process.
+
+    Meanwhile signals are held back: half a start would end in a traceback, and the process begins its life with the
+    same signals held back, so that a Ctrl-C, which reaches all processes of a terminal, does not end its imports.
+    """
+    with held_back():
+        return pool.submit(function, *task)
 
 
 def _result(future: Future[Result]) -> Result:
@@ -58,21 +88,20 @@ def _result(future: Future[Result]) -> Result:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Let processes that start now use one thread for MXNet, unless the user has set the number."""
-    unset = "OMP_NUM_THREADS" not in os.environ
-    if unset:
-        os.environ["OMP_NUM_THREADS"] = "1"
+    """Let processes that start now use one thread for MXNet and OpenCV, unless the user has set the number."""
+    unset = [name for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM") if name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, "1"))
     try:
         yield
     finally:
-        if unset:
-            del os.environ["OMP_NUM_THREADS"]
+        for name in unset:
+            del os.environ[name]
 
 
 def _begin() -> None:
-    """Prepare a worker process: one thread for OpenCV, and an end together with the parent's."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which lets tasks end
+    """Prepare a worker process: let it end together with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 

@@ -6,10 +6,10 @@ Ctrl-C and SIGTERM end it between two batches.
 from __future__ import annotations
 
 import signal
-from types import FrameType
 from typing import Sequence
 
 from insightface_mx.base.compat import Module, MXNet
+from insightface_mx.cli.signals import SaveFirst
 from insightface_mx.training.batches import DataBatch, Observer
 from insightface_mx.training.nan_guard import NanGuard, Verdict
 from insightface_mx.training.progress import Progress
@@ -29,7 +29,7 @@ def fit(run: Run, metric: MXNet, observers: Sequence[Observer] = ()) -> signal.S
     """
     model, source, evaluator = run.model, run.source, run.evaluator
     guard = NanGuard(model, run.options.on_nan)
-    with Progress(source, run.batches_expected, run.options.tensorboard) as progress, Interruption() as interruption:
+    with Progress(source, run.batches_expected, run.options.tensorboard) as progress, SaveFirst() as interruption:
         for batch in run.batches():
             for observer in observers:
                 observer.before_batch(run.step, batch, model)
@@ -49,10 +49,12 @@ def fit(run: Run, metric: MXNet, observers: Sequence[Observer] = ()) -> signal.S
             elif verdict is Verdict.REWIND:
                 run.rewind()
 
-            run.save_if_due()
+            with interruption.saving():
+                run.save_if_due()
             if interruption.signal:
                 break
-        run.finish()
+        with interruption.saving():
+            run.finish()
     return interruption.signal
 
 
@@ -62,27 +64,3 @@ def _update_metric(metric: MXNet, model: Module, batch: DataBatch) -> None:
         model.update_metric(metric, batch.label)
     else:
         metric.update([], model.get_outputs())
-
-
-class Interruption:
-    """While the block runs, SIGINT (Ctrl-C) and SIGTERM only set `signal`; a second one acts as usual."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    def __enter__(self) -> Interruption:
-        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from insightface_mx.base import __version__
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.signals import Interrupted
+from insightface_mx.cli.streams import OutputLost
 
 
 def make() -> argparse.ArgumentParser:
@@ -81,6 +85,13 @@ def test_a_status_is_the_exit_status():
         (UserError("a.lst: line 3 has no label"), 2, "error: a.lst: line 3 has no label\n"),
         (UserError("\x1b[2Ja.bin\nnames " + "x" * 999), 2, f"error: \\x1b[2Ja.bin\nnames {'x' * 372}...{'x' * 125}\n"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C; no file is left half written\n"),
+        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; no file is left half written\n"),
+        (OutputLost(BrokenPipeError()), 141, ""),
+        (
+            OutputLost(OSError(errno.ENOSPC, "No space left on device")),
+            2,
+            "error: cannot write on standard output: No space left on device. Is the disk full?\n",
+        ),
     ],
 )
 def test_errors_are_a_message_and_a_status(error, status, message, capsys):
