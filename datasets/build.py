@@ -33,6 +33,7 @@ from insightface_mx.datasets import hold_out
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.skipped import report_skipped, write_csv
 from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, refuse_existing, write_lst, write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.lists import Photo, Skipped
@@ -152,7 +153,8 @@ def run(args: argparse.Namespace) -> None:
     """Build the set that the command line asks for."""
     start_logging()
     photos, faces = read_options(args, SourceOptions), read_options(args, FaceOptions)
-    build(args.source, args.output, photos, faces, read_options(args, HoldOutOptions), args.workers)
+    with lock_folder(args.output):
+        build(args.source, args.output, photos, faces, read_options(args, HoldOutOptions), args.workers)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:

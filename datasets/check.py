@@ -15,13 +15,15 @@ if __name__ == "__main__":  # first, so that a signal ends the imports below, to
     check_set()
 
 import argparse
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Sequence
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.main import make_parser, run_command
-from insightface_mx.cli.output import start_logging
+from insightface_mx.cli.output import say, start_logging
+from insightface_mx.formats.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, refuse_existing, write_training_set
 
 if TYPE_CHECKING:
@@ -52,15 +54,16 @@ def run(args: argparse.Namespace) -> int:
     start_logging()
     if not os.path.isdir(args.data_dir):
         raise UserError(f"data folder '{args.data_dir}' does not exist")
-    if args.repair:
-        refuse_existing(args.repair)
-    found = read_set(args.data_dir)
-    problems = find_problems(found, args.verification)
-    for problem in problems:
-        logging.info(problem.text)
-    logging.info("%d records, %d images, %d problems", len(found.records), len(found.images), len(problems))
-    if args.repair:
-        repair(found, problems, args.repair)
+    with lock_folder(args.repair) if args.repair else contextlib.nullcontext():
+        if args.repair:
+            refuse_existing(args.repair)
+        found = read_set(args.data_dir)
+        problems = find_problems(found, args.verification)
+        for problem in problems:
+            say(problem.text)
+        say(f"{len(found.records)} records, {len(found.images)} images, {len(problems)} problems")
+        if args.repair:
+            repair(found, problems, args.repair)
     return 1 if problems else 0
 
 

@@ -20,6 +20,7 @@ from insightface_mx.cli.output import say
 from insightface_mx.cli.types import positive
 from insightface_mx.engine import BATCH_SIZE
 from insightface_mx.formats import checkpoint
+from insightface_mx.formats.lock import lock_folder
 
 if TYPE_CHECKING:
     from insightface_mx.eval.pairs import DataSet
@@ -93,8 +94,9 @@ def run(args: argparse.Namespace, others: Sequence[str]) -> None:
     from insightface_mx.datasets import orl_faces
 
     data_dir, prefix = os.path.join(args.folder, "data"), os.path.join(args.folder, "model", args.network)
-    if not os.path.exists(os.path.join(data_dir, "property")):
-        orl_faces.build(data_dir)
+    with lock_folder(data_dir):
+        if not os.path.exists(os.path.join(data_dir, "property")):
+            orl_faces.build(data_dir)
     train(args, others, data_dir, prefix)
     report(args, data_dir, prefix)
 

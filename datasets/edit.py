@@ -27,6 +27,7 @@ from insightface_mx.datasets.join import Embed, Member, centre, centres, embed_o
 from insightface_mx.datasets.skipped import report_skipped, write_csv
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, TrainingSet, refuse_existing, write_training_set
 from insightface_mx.photos.lists import Skipped
 
@@ -200,8 +201,9 @@ def run_exclude(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run the sub-command."""
     start_logging()
-    refuse_existing(args.output)
-    args.run(args)
+    with lock_folder(args.output):
+        refuse_existing(args.output)
+        args.run(args)
 
 
 def _add_command(

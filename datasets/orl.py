@@ -16,6 +16,7 @@ from typing import Sequence
 
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
+from insightface_mx.formats.lock import lock_folder
 
 EXAMPLE = "insightface-demo-set --output demo/data"
 
@@ -24,7 +25,8 @@ def run(args: argparse.Namespace) -> None:
     """Build the set that the command line asks for."""
     from insightface_mx.datasets import orl_faces
 
-    orl_faces.build(args.output, args.source, not args.unaligned)
+    with lock_folder(args.output):
+        orl_faces.build(args.output, args.source, not args.unaligned)
     unseen = orl_faces.PEOPLE - orl_faces.TRAINING_PEOPLE
     say(f"{orl_faces.TRAINING_PEOPLE} people to train on and 900 pairs of {unseen} others in {args.output}")
     say(orl_faces.CREDIT)

@@ -26,6 +26,7 @@ from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.formats import overwrite
 from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.formats.lock import lock_file
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos import pair_lists
 from insightface_mx.photos.lists import Photo
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> None:
     """Make the set that the command line asks for."""
     start_logging()
     overwrite.refuse_other_kind(args.output, "verification set", args.force)
-    make_pairs(args.format, args.list, args.root, args.output, read_options(args, FaceOptions), args.workers)
+    with lock_file(args.output):
+        make_pairs(args.format, args.list, args.root, args.output, read_options(args, FaceOptions), args.workers)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from insightface_mx.cli.output import start_logging
 from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.formats.atomic import atomic_path, remove_leftovers, report_write_errors
 from insightface_mx.formats.chunks import ChunkStore
+from insightface_mx.formats.lock import lock_file
 from insightface_mx.formats.training_set import TrainingSet
 from insightface_mx.photos.image_files import extension
 from insightface_mx.photos.lists import Skipped
@@ -89,7 +90,8 @@ def _write(data: TrainingSet, output: str, place: _Place) -> tuple[str, str] | N
 def run(args: argparse.Namespace) -> None:
     """Write the images and the list of what cannot be read."""
     start_logging()
-    skipped = unpack(args.data_dir, args.output)
+    with lock_file(args.output):
+        skipped = unpack(args.data_dir, args.output)
     report_skipped(os.path.join(args.output, "skipped.csv"), skipped)
     logging.info("the images are in %s", args.output)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from insightface_mx.deploy.face_model import Face, FaceModel
-    from insightface_mx.deploy.face_table import FaceRow, Table
+    from insightface_mx.deploy.face_table import FaceRow, Table, Writer
     from insightface_mx.formats.chunks import ChunkStore
     from insightface_mx.photos.sources import Source
 
@@ -165,15 +165,24 @@ class ChunkEmbedder:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Embed everything and write the output."""
-    from insightface_mx.deploy.face_model import FaceModel
+    """Embed everything and write the output, which no other process does at the same time."""
     from insightface_mx.deploy.face_table import find_writer
+    from insightface_mx.formats import overwrite
+    from insightface_mx.formats.lock import lock_file
+
+    write = find_writer(args.output)
+    overwrite.refuse_other_kind(args.output, "table of embeddings", args.force)
+    with lock_file(args.output):
+        embed_all(args, write)
+
+
+def embed_all(args: argparse.Namespace, write: Writer) -> None:
+    """Embed everything, and let `write` write the output."""
+    from insightface_mx.deploy.face_model import FaceModel
     from insightface_mx.formats.atomic import report_write_errors
     from insightface_mx.formats.chunks import ChunkStore
     from insightface_mx.photos.sources import open_source
 
-    write = find_writer(args.output)
-    overwrite.refuse_other_kind(args.output, "table of embeddings", args.force)
     source = open_source(args.input, args.root)
     model, options = FaceModel(make_face_options(args)), read_options(args, EmbedOptions)
     note(f"{len(source)} images, {model.embedder.backend.name}")

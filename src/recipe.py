@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import shlex
 import signal
 import sys
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 from insightface_mx import symbols
 from insightface_mx.base.compat import Symbol
@@ -17,6 +18,7 @@ from insightface_mx.cli.config import config_text
 from insightface_mx.cli.signals import describe, status_of
 from insightface_mx.cli.types import Size
 from insightface_mx.formats.atomic import report_write_errors, save_text
+from insightface_mx.formats.lock import lock_file
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, TripletTrainingOptions
 from insightface_mx.symbols.variants import DEFAULTS
@@ -114,11 +116,17 @@ def write_config(options: SoftmaxOptions | TripletTrainingOptions, seed: int) ->
         save_text(path, config_text(used, leave_out=("resume", "override")))
 
 
-def prepare_prefix(options: RunOptions) -> None:
-    """Check the options of a run, start its log PREFIX.log, and remove what a killed run left half written."""
+@contextlib.contextmanager
+def prepared_prefix(options: RunOptions) -> Iterator[None]:
+    """Let no other run save under the prefix in the block.
+
+    Check the options of the run first, start its log PREFIX.log, and remove what a killed run left half written.
+    """
     check_run_options(options)
-    start_logging(options.prefix)
-    training_state.remove_leftovers(options.prefix)
+    with lock_file(options.prefix):
+        start_logging(options.prefix)
+        training_state.remove_leftovers(options.prefix)
+        yield
 
 
 def exit_status(ended_by: signal.Signals | None, options: RunOptions, file: str, argv: Sequence[str] | None) -> int:

@@ -139,8 +139,8 @@ def run(args: argparse.Namespace, argv: Sequence[str] | None = None, **replaceme
     from insightface_mx import recipe
 
     options = read(args, SoftmaxOptions)
-    recipe.prepare_prefix(options.run)
-    return recipe.exit_status(train(options, **replacements), options.run, __file__, argv)
+    with recipe.prepared_prefix(options.run):
+        return recipe.exit_status(train(options, **replacements), options.run, __file__, argv)
 
 
 def main(argv: Sequence[str] | None = None, **replacements: Any) -> None:
