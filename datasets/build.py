@@ -10,9 +10,9 @@ is complete once `property` is there.
 """
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import build_set
+    from insightface_mx.cli import start
 
-    build_set()
+    start.build_set()
 
 import argparse
 import dataclasses

@@ -10,9 +10,9 @@ every image that is there twice or also in a verification set (the .bin files in
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import check_set
+    from insightface_mx.cli import start
 
-    check_set()
+    start.check_set()
 
 import argparse
 import contextlib

@@ -6,9 +6,9 @@ Any option that is not listed here is one of train_softmax.py and goes there.
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import demo
+    from insightface_mx.cli import start
 
-    demo()
+    start.demo()
 
 import argparse
 import os

@@ -6,9 +6,9 @@ What is dropped is listed in OUTPUT/dropped.csv: record or identity (its label),
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import edit_set
+    from insightface_mx.cli import start
 
-    edit_set()
+    start.edit_set()
 
 import argparse
 import logging

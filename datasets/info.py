@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import set_info
+    from insightface_mx.cli import start
 
-    set_info()
+    start.set_info()
 
 import argparse
 import os

@@ -7,9 +7,9 @@ others, whom a network never sees in training, become orl.bin.
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import demo_set
+    from insightface_mx.cli import start
 
-    demo_set()
+    start.demo_set()
 
 import argparse
 from typing import Sequence

@@ -7,9 +7,9 @@ in OUTPUT-skipped.csv; metrics compare with published ones only if there is none
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import make_pairs
+    from insightface_mx.cli import start
 
-    make_pairs()
+    start.make_pairs()
 
 import argparse
 import logging

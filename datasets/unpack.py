@@ -6,9 +6,9 @@ A run that was stopped continues when it is started again; OUTPUT is there once 
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import unpack_set
+    from insightface_mx.cli import start
 
-    unpack_set()
+    start.unpack_set()
 
 import argparse
 import logging

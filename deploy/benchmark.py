@@ -11,9 +11,9 @@ depend on them; quantize.py measures how much accuracy int8 loses on real faces.
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import benchmark
+    from insightface_mx.cli import start
 
-    benchmark()
+    start.benchmark()
 
 import argparse
 import os

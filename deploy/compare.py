@@ -10,9 +10,9 @@ image plus mirror image.
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import compare
+    from insightface_mx.cli import start
 
-    compare()
+    start.compare()
 
 import argparse
 from typing import TYPE_CHECKING, Sequence

@@ -13,9 +13,9 @@ and the exit status is 2.
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import embed
+    from insightface_mx.cli import start
 
-    embed()
+    start.embed()
 
 import argparse
 from collections import Counter

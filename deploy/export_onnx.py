@@ -14,9 +14,9 @@ give compile_model {"INFERENCE_PRECISION_HINT": "f32"}, as the commands here do.
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import export_onnx
+    from insightface_mx.cli import start
 
-    export_onnx()
+    start.export_onnx()
 
 import argparse
 from typing import Sequence

@@ -12,9 +12,9 @@ The checkpoint is written only if it gives the same embeddings as the file in ON
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import import_onnx
+    from insightface_mx.cli import start
 
-    import_onnx()
+    start.import_onnx()
 
 import argparse
 from typing import Sequence

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import slim
+    from insightface_mx.cli import start
 
-    slim()
+    start.slim()
 
 import argparse
 import os

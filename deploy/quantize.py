@@ -12,9 +12,9 @@ fast as in float32, MobileFaceNet (y1) twice.
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import quantize
+    from insightface_mx.cli import start
 
-    quantize()
+    start.quantize()
 
 import argparse
 import os

@@ -15,9 +15,9 @@ Where to find what:
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import train
+    from insightface_mx.cli import start
 
-    train()
+    start.train()
 
 import argparse
 import signal

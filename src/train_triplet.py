@@ -13,9 +13,9 @@ Where to find what:
 from __future__ import annotations
 
 if __name__ == "__main__":  # first, so that a signal ends the imports below, too, without a traceback
-    from insightface_mx.cli.start import train_triplet
+    from insightface_mx.cli import start
 
-    train_triplet()
+    start.train_triplet()
 
 import argparse
 import signal
