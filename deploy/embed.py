@@ -167,7 +167,6 @@ class ChunkEmbedder:
 def run(args: argparse.Namespace) -> None:
     """Embed everything and write the output, which no other process does at the same time."""
     from insightface_mx.deploy.face_table import find_writer
-    from insightface_mx.formats import overwrite
     from insightface_mx.formats.lock import lock_file
 
     write = find_writer(args.output)
