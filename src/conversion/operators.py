@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any, Callable, Container, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
 from insightface_mx.base.compat import L2_EPSILON, Symbol
-from insightface_mx.base.errors import UserError
+from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.conversion.graph import Constants, Graph, Node
 from insightface_mx.engine.symbol_graph import VARIABLE, Shape, Shapes, SymbolGraph, infer_shapes
 from insightface_mx.engine.symbol_graph import Node as SymbolNode
@@ -54,7 +55,13 @@ class Operator(NamedTuple):
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of an attribute that is a number, a tuple, a boolean or None."""
-        return ast.literal_eval(self.attrs[key]) if key in self.attrs else default
+        if key not in self.attrs:
+            return default
+        text = re.sub(r"(?<=[0-9])L\b", "", self.attrs[key])  # Python 2 wrote (3L, 3L)
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError) as error:
+            raise UserError(f"node {self.name} has {key} {shorten(text)}, which has no ONNX form here") from error
 
     def text(self, key: str, default: str = "") -> str:
         """Return an attribute that is a word."""

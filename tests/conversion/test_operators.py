@@ -70,3 +70,14 @@ def test_every_operator_of_the_table_is_among_those():
 def test_what_has_no_onnx_form_is_named(symbol, message):
     with pytest.raises(UserError, match=message):
         operators.from_symbol(symbol, random_params(symbol, SHAPE), SHAPE)
+
+
+def test_attributes_as_python_2_wrote_them():
+    node = operators.Operator("conv", [], {"kernel": "(3L, 3L)", "no_bias": "True", "pad": "2L"})
+    assert (node.get("kernel"), node.get("no_bias"), node.get("pad"), node.get("stride", 1)) == ((3, 3), True, 2, 1)
+
+
+@pytest.mark.parametrize("text", ["nan", "(1,", "true", "x" * 1000])
+def test_attributes_that_are_no_values(text):
+    with pytest.raises(UserError, match=r"node conv has kernel .{2,80}, which has no ONNX form here"):
+        operators.Operator("conv", [], {"kernel": text}).get("kernel")
