@@ -161,7 +161,7 @@ def load(prefix: str, epoch: int) -> tuple[Symbol, Params, Params]:
     """
     path = params_path(prefix, epoch)
     for file in (symbol_path(prefix), path):
-        if not os.path.isfile(file):
+        if not os.path.exists(file):
             found = ", ".join(map(str, epochs(prefix))) if os.path.isdir(os.path.dirname(prefix) or ".") else ""
             exists = f"epochs found under this prefix: {found}" if found else "none found under this prefix"
             raise UserError(f"checkpoint file {file} does not exist; {exists}")

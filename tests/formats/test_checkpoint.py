@@ -229,3 +229,12 @@ def test_a_checkpoint_with_a_damaged_manifest_is_refused(tmp_path, content):
     (tmp_path / "m-0001.json").write_bytes(content)
     with pytest.raises(UserError, match=r"m-0001\.json: .* or remove .*m-0001\.json to use it as it is"):
         checkpoint.load(prefix, 1)
+
+
+@pytest.mark.parametrize("name", ["m-0001.params", "m-symbol.json"])
+def test_a_pipe_in_the_place_of_a_file(tmp_path, name):
+    checkpoint.save(str(tmp_path / "m"), 1, *network())
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=rf"cannot open .*{name}: it is a pipe, not a file"):
+        checkpoint.load(str(tmp_path / "m"), 1)
