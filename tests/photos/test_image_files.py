@@ -145,3 +145,12 @@ def test_jpegs_as_data_sets_hold_them_take_the_short_way(quality, shape):
 )
 def test_the_extension_of_a_file_without_a_name(start, ending):
     assert extension(start) == ending
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_is_as_large_as_the_largest_of_its_tags_says(order):
+    """Readers differ in which of two equal tags they take, and tiles may be larger than the image."""
+    tags = [(256, 4, 1, 100000), (256, 4, 1, 10), (257, 4, 1, 20), (323, 4, 1, 30000)]
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(tags))
+    header = read_header(start + b"".join(struct.pack(f"{order}HHII", *tag) for tag in tags))
+    assert (header.width, header.height) == (100000, 30000)
