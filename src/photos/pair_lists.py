@@ -109,19 +109,27 @@ def plain(path: str, root: str) -> tuple[list[Pair], Skipped]:
     pairs: list[Pair] = []
     skipped: Skipped = []
     for number, line in _lines(path):
-        if "\t" in line:
-            fields = line.split("\t")
-        elif "," in line:
-            fields = next(csv.reader([line]))
-        else:
-            fields = line.split()
-        fields = [field.strip() for field in fields]
+        fields = _plain_fields(line)
         if len(fields) == 3 and fields[2].lower() in FLAGS and all(fields):
             one, other = (os.path.join(root, field) for field in fields[:2])
             pairs.append(Pair(one, other, FLAGS[fields[2].lower()]))
         elif number > 1 or "," not in line:
             skipped.append((f"{path}:{number}", "a line is path, path and 1 (the same identity), 0 or -1"))
     return pairs, skipped
+
+
+def _plain_fields(line: str) -> list[str]:
+    """Split a line at tabs, commas or spaces; no fields where it is no line of a .csv."""
+    if "\t" in line:
+        fields = line.split("\t")
+    elif "," in line:
+        try:
+            fields = next(csv.reader([line]))
+        except csv.Error:  # a field of more than 128 KB
+            return []
+    else:
+        fields = line.split()
+    return [field.strip() for field in fields]
 
 
 def _lines(path: str) -> list[tuple[int, str]]:

@@ -138,6 +138,13 @@ def test_plain_pairs_of_minus_one(tmp_path, same, different):
     assert not os.path.exists(tmp_path / "pairs-skipped.csv")
 
 
+def test_a_line_of_more_than_a_csv_field_holds_is_listed(tmp_path):
+    (tmp_path / "a.png").write_bytes(face(0))
+    (tmp_path / "list.csv").write_text(f"a.png,a.png,1\na.png,{'x' * 200000},1\n")
+    assert make_pairs(tmp_path, "plain", tmp_path / "list.csv")[1] == [True]
+    assert "list.csv:2,a line is path, path" in (tmp_path / "pairs-skipped.csv").read_text().replace('"', "")
+
+
 @pytest.mark.parametrize(("flag", "kind"), [("1", "the same identity"), ("-1", "different identities")])
 def test_a_set_of_one_kind_of_pairs_is_told(tmp_path, capsys, flag, kind):
     (tmp_path / "a.png").write_bytes(face(0))
