@@ -38,12 +38,14 @@ def add_force_option(parser: argparse.ArgumentParser) -> None:
 def refuse_other_kind(path: str, kind: str, force: bool) -> None:
     """Raise UserError if a file is there that is not of the kind of the output; empty files are of every kind.
 
+    A symbolic link is replaced, and what it names stays.
+
     Args:
         path: The output.
         kind: What it will be, a key of _KINDS.
         force: Whether other files may be replaced.
     """
-    if force:
+    if force or os.path.islink(path):
         return
     with contextlib.suppress(OSError), open_regular(path) as file:  # what cannot be read fails when it is written
         first_bytes = file.read(8)

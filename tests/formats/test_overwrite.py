@@ -31,6 +31,8 @@ def test_a_file_of_another_kind_stays(tmp_path, kind):
         with pytest.raises(UserError, match=rf"output is there already and is no {kind}: name another output, or give"):
             overwrite.refuse_other_kind(str(path), kind, force=False)
         overwrite.refuse_other_kind(str(path), kind, force=True)
+    (tmp_path / "link").symlink_to(path)
+    overwrite.refuse_other_kind(str(tmp_path / "link"), kind, force=False)
 
 
 @pytest.mark.parametrize(
