@@ -1,0 +1,182 @@
+"""Say how certain an error rate is: 95 % intervals.
+
+Pairs that share people are not independent, so resampling pairs gives intervals that are too narrow. Where the people
+are known, people are drawn with replacement (the vertex bootstrap of Fogliato, Patil and Perona, arXiv 2306.01198): a
+genuine pair of person s counts w_s times, an impostor pair of s and t counts w_s w_t times, where w is how often a
+person was drawn. Nothing is scored again. Where the people are not known, as in a .bin set, Wilson's interval over the
+pairs is all there is.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import Callable, Iterator, NamedTuple, Sequence
+
+import numpy as np
+
+from insightface_mx.eval.curves import check_rates
+
+CONFIDENCE = 0.95
+SAMPLES = 1000
+FEWEST_ERRORS = 30  # for +-30 % at 90 % confidence: Doddington's rule, in Mansfield and Wayman, NPL CMSC 14/02
+BY_PEOPLE, BY_PAIRS = "people", "pairs"
+_ROUNDING = 1e-9
+
+
+class Interval(NamedTuple):
+    """A 95 % interval of a rate.
+
+    Attributes:
+        low: Its lower end.
+        high: Its upper end.
+        method: "people" or "pairs": what was taken as independent.
+        errors: The errors that the rate stands on.
+    """
+
+    low: float
+    high: float
+    method: str
+    errors: int
+
+    @property
+    def few_errors(self) -> bool:
+        """Whether fewer than 30 errors carry the figure: it may be far off."""
+        return self.errors < FEWEST_ERRORS
+
+
+def wilson(successes: int, trials: int, errors: int | None = None) -> Interval:
+    """Return Wilson's score interval of a fraction (E. B. Wilson, JASA 22, 1927), pairs taken as independent.
+
+    Args:
+        successes: Pairs that count.
+        trials: All pairs, at least 1.
+        errors: The errors that the figure stands on; None: trials - successes.
+
+    Raises:
+        ValueError: The numbers are no fraction.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"{successes} of {trials} is no fraction")
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    p = successes / trials
+    centre = p + z * z / (2 * trials)
+    half = z * np.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    low, high = max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return Interval(low, high, BY_PAIRS, trials - successes if errors is None else errors)
+
+
+def by_people(
+    statistic: Callable[[np.ndarray], np.ndarray], people: np.ndarray, samples: int = SAMPLES, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the 95 % interval of a statistic of pairs, by drawing people with replacement.
+
+    Args:
+        statistic: Function from the weights of the pairs, (n,) float64, to an array (k,); NaN where it is undefined.
+        people: (n, 2) the two people of each pair, numbers or names.
+        samples: How often people are drawn.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper ends, (k,) each. Draws without a value are left out.
+    """
+    values = np.array([np.atleast_1d(statistic(weights)) for weights in draws(people, samples, seed)], float)
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.nanpercentile(values, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def draws(people: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield, for each draw of people with replacement, the weights (n,) of the pairs; arguments as for `by_people`."""
+    names, places = np.unique(np.asarray(people), return_inverse=True)
+    first, second = places.reshape(-1, 2).T
+    genuine = first == second
+    random = np.random.default_rng(seed)
+    for _ in range(samples):
+        drawn = np.bincount(random.integers(len(names), size=len(names)), minlength=len(names)).astype(float)
+        yield np.where(genuine, drawn[first], drawn[first] * drawn[second])
+
+
+def tar_intervals(
+    scores: np.ndarray,
+    issame: Sequence[bool] | np.ndarray,
+    fars: Sequence[float] | float,
+    people: np.ndarray | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> list[Interval]:
+    """Return the interval of the strict TAR at each FAR; see `curves.tar_at_far`.
+
+    Args:
+        scores: (n,) scores of pairs.
+        issame: (n,) whether a pair shows one identity.
+        fars: The false accept rates.
+        people: (n, 2) the two people of each pair; None: not known.
+        samples: How often people are drawn.
+        seed: Of the draws.
+
+    Returns:
+        An interval for each FAR. Its `errors` are the false accepts that the threshold stands on.
+    """
+    scores, flags, targets = np.asarray(scores, float), np.asarray(issame, bool), check_rates(fars)
+    falling = np.argsort(-scores, kind="stable")
+    sorted_scores, genuine = scores[falling], flags[falling]
+
+    def tar(weights: np.ndarray) -> np.ndarray:
+        return _weighted_tar(sorted_scores, genuine, weights[falling], targets)[0]
+
+    exact, accepts = _weighted_tar(sorted_scores, genuine, np.ones(len(scores)), targets)
+    if people is None:
+        count = int(flags.sum())
+        return [wilson(round(rate * count), count, int(errors)) for rate, errors in zip(exact, accepts)]
+    low, high = by_people(tar, people, samples, seed)
+    ends = zip(low.tolist(), high.tolist(), accepts)
+    return [Interval(lower, upper, BY_PEOPLE, int(errors)) for lower, upper, errors in ends]
+
+
+def accuracy_interval(
+    correct: Sequence[bool] | np.ndarray, people: np.ndarray | None = None, samples: int = SAMPLES, seed: int = 0
+) -> Interval:
+    """Return the interval of an accuracy.
+
+    Args:
+        correct: (n,) whether each pair was judged right.
+        people: (n, 2) the two people of each pair; None: not known.
+        samples: How often people are drawn.
+        seed: Of the draws.
+    """
+    right = np.asarray(correct, bool)
+    whole = wilson(int(right.sum()), len(right))
+    if people is None:
+        return whole
+    low, high = by_people(lambda weights: np.atleast_1d(_mean(right, weights)), people, samples, seed)
+    return Interval(float(low[0]), float(high[0]), BY_PEOPLE, whole.errors)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Return the weighted mean, NaN without any weight."""
+    total = weights.sum()
+    return float((values * weights).sum() / total) if total else np.nan
+
+
+def _weighted_tar(
+    falling: np.ndarray, genuine: np.ndarray, weights: np.ndarray, fars: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the strict TAR at each FAR, and the weight of the false accepts there, of weighted pairs.
+
+    Args:
+        falling: (n,) scores, falling.
+        genuine: (n,) flags.
+        weights: (n,) weights.
+        fars: The false accept rates.
+    """
+    impostor_scores, impostor_weights = falling[~genuine], np.cumsum(weights[~genuine])
+    genuine_weights = np.append(0.0, np.cumsum(weights[genuine]))
+    total = impostor_weights[-1] if len(impostor_weights) else 0.0
+    if not total or not genuine_weights[-1]:
+        return np.full(len(fars), np.nan), np.zeros(len(fars))
+    first_refused = np.searchsorted(impostor_weights, fars * total * (1 + _ROUNDING) + _ROUNDING, side="right")
+    thresholds = np.append(impostor_scores, -np.inf)[first_refused]
+    accepted = np.searchsorted(-falling[genuine], -thresholds)  # genuine scores strictly above
+    false = np.append(0.0, impostor_weights)[np.searchsorted(-impostor_scores, -thresholds)]
+    return genuine_weights[accepted] / genuine_weights[-1], false
