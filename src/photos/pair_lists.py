@@ -113,7 +113,7 @@ def plain(path: str, root: str) -> tuple[list[Pair], Skipped]:
         if len(fields) == 3 and fields[2].lower() in FLAGS and all(fields):
             one, other = (os.path.join(root, field) for field in fields[:2])
             pairs.append(Pair(one, other, FLAGS[fields[2].lower()]))
-        elif number > 1 or "," not in line:
+        elif not (number == 1 and "," in line and len(fields) == 3 and fields[2].strip("+-.0123456789")):  # no title
             skipped.append((f"{path}:{number}", "a line is path, path and 1 (the same identity), 0 or -1"))
     return pairs, skipped
 

@@ -138,6 +138,14 @@ def test_plain_pairs_of_minus_one(tmp_path, same, different):
     assert not os.path.exists(tmp_path / "pairs-skipped.csv")
 
 
+@pytest.mark.parametrize("line", ["a.png,a.png,2", "a.png,a.png", "a.png,a.png,", "a.png,a.png,1,1"])
+def test_a_first_line_that_is_no_title_is_listed(tmp_path, line):
+    (tmp_path / "a.png").write_bytes(face(0))
+    (tmp_path / "list.csv").write_text(f"{line}\na.png,a.png,1\n")
+    assert make_pairs(tmp_path, "plain", tmp_path / "list.csv")[1] == [True]
+    assert "list.csv:1,a line is path, path" in (tmp_path / "pairs-skipped.csv").read_text().replace('"', "")
+
+
 def test_a_line_of_more_than_a_csv_field_holds_is_listed(tmp_path):
     (tmp_path / "a.png").write_bytes(face(0))
     (tmp_path / "list.csv").write_text(f"a.png,a.png,1\na.png,{'x' * 200000},1\n")
