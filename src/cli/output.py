@@ -46,11 +46,13 @@ class Console(logging.Handler):
 
     def __init__(self, to_stderr: bool = False) -> None:
         super().__init__()
-        self._to_stderr = to_stderr
+        self._to_stderr, self._is_lost = to_stderr, False
         self.setFormatter(LogFormatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one message; one that cannot be written ends the handler, with a warning elsewhere."""
+        """Write one message; one that cannot be written is the last one, with a warning elsewhere."""
+        if self._is_lost:
+            return
         stream: TextIO = sys.stderr if self._to_stderr else sys.stdout
         line = self.format(record)
         try:
@@ -58,7 +60,7 @@ class Console(logging.Handler):
             stream.flush()
         except OSError as error:
             discard(stream)
-            logging.getLogger().removeHandler(self)
+            self._is_lost = True
             name = "standard error" if self._to_stderr else "standard output"
             warning = f"{name} ends here: it cannot be written any more ({error.strerror}); the work goes on"
             logging.warning("%s", warning)  # in a log file

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import sys
+from typing import NoReturn, TextIO
+
+from insightface_mx.cli.streams import OutputLost, discard, write_error
 
 USER_ERROR = 2  # exit status
 
 
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser with short errors."""
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        """Print help, a version or an error. Raises OutputLost, where the base class says nothing."""
+        if file is not sys.stdout:
+            write_error(message.rstrip("\n"))
+            return
+        try:
+            sys.stdout.write(message)
+            sys.stdout.flush()
+        except OSError as error:
+            discard(sys.stdout)
+            raise OutputLost(error) from error
 
     def error(self, message: str) -> NoReturn:
         """Print the error and where to look, and end the process with status 2."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
-from typing import Mapping
+import time
+from typing import Any, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
@@ -47,6 +49,57 @@ def start_logging(prefix: str) -> None:
     output.start_logging(file)
 
 
+class _EventFile:
+    """TensorBoard's event file, which ends with one warning when it cannot be written.
+
+    The writer of tensorboardX has a thread, which dies on a full disk, and then waits for it for ever: this one has
+    none.
+    """
+
+    def __init__(self, folder: str) -> None:
+        from tensorboardX.record_writer import RecordWriter  # takes a second to import
+
+        self._folder = folder
+        self._file: Any = None
+        with self._end_on_errors():
+            os.makedirs(folder, exist_ok=True)
+            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+            self._file = RecordWriter(os.path.join(folder, name))
+        self._write([{"file_version": "brain.Event:2"}])
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write named values."""
+        from tensorboardX.summary import scalar
+
+        self._write([{"step": step, "summary": scalar(name, value)} for name, value in values.items()])
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._end_on_errors():
+            if self._file:
+                self._file.close()
+
+    def _write(self, events: Sequence[Mapping[str, Any]]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        with self._end_on_errors():
+            if self._file:
+                for event in events:
+                    self._file.write(Event(wall_time=time.time(), **event).SerializeToString())
+                self._file.flush()
+
+    @contextlib.contextmanager
+    def _end_on_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            logging.warning("--tensorboard: %s ends here: it cannot be written (%s)", self._folder, error.strerror)
+            with contextlib.suppress(OSError):  # what it still holds cannot be written either
+                if self._file:
+                    self._file.close()
+            self._file = None
+
+
 class Progress:
     """Shows every batch: the bar, a line every 20 batches, one line an epoch, and TensorBoard scalars.
 
@@ -64,20 +117,16 @@ class Progress:
         self._data = data
         self._speedometer = mx.callback.Speedometer(data.batch_size, FREQUENT)
         self._bar = tqdm(total=total, unit="img", unit_scale=data.batch_size, disable=not sys.stderr.isatty())
-        self._writer = None
+        self._events = _EventFile(tensorboard) if tensorboard else None
         self._lr: float | None = None
-        if tensorboard:
-            from tensorboardX import SummaryWriter  # takes a second to import
-
-            self._writer = SummaryWriter(tensorboard)
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        if self._writer:
-            self._writer.close()
+        if self._events:
+            self._events.close()
 
     def batch(self, step: int, metric: MXNet, lr: float) -> None:
         """Show batch `step`, counted from 1, with the metric so far and the learning rate `lr`.
@@ -100,6 +149,5 @@ class Progress:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write named values to TensorBoard, if --tensorboard asks for it."""
-        if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+        if self._events:
+            self._events.write(step, values)

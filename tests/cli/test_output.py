@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -73,3 +74,49 @@ def test_a_line_clears_the_bar_first(capsys):
     assert capsys.readouterr().out == "result\n"
     assert "50%" in shown
     assert not shown.endswith("result\n")
+
+
+COMMANDS = {
+    "a report": "from insightface_mx.cli.output import say\n"
+    "def main(): run(lambda args: [say('line') for _ in range(9999)] and None)",
+    "a log": "import logging\ndef main(): run(log)\n"
+    "def log(args):\n    start_logging()\n    for _ in range(9999): logging.info('x')",
+    "help": "import sys\ndef main():\n    sys.argv[1:] = ['--help']\n    run(None)",
+}
+FRAME = """
+import subprocess
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from insightface_mx.cli import start
+start._start("command")
+"""
+HEAD = """
+from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.output import start_logging
+def run(work): run_command(work, make_parser("It. " * 99999, "it"), None)
+"""
+LOST = "cannot write on standard output: No space left on device. Is the disk full?"
+GOES_ON = "standard output ends here: it cannot be written any more ({}); the work goes on"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command, output, status, message",
+    [
+        ("a report", "pipe", 141, ""),
+        ("help", "pipe", 141, ""),
+        ("a log", "pipe", 0, GOES_ON.format("Broken pipe")),
+        ("a report", "/dev/full", 2, f"error: {LOST}"),
+        ("help", "/dev/full", 2, f"error: {LOST}"),
+        ("a log", "/dev/full", 0, GOES_ON.format("No space left on device")),
+        ("a report", "closed", 0, ""),
+        ("a log", "closed", 0, ""),
+        ("help", "closed", 0, ""),
+    ],
+)
+def test_standard_output_that_cannot_be_written(tmp_path, command, output, status, message):
+    (tmp_path / "command.py").write_text(HEAD + COMMANDS[command])
+    behind = {"pipe": "| head -c 1 > /dev/null", "closed": ">&-"}.get(output, f"> {output}")
+    script = f'{{ "$0" -c "$1" "$2"; echo "$?" > "$2/status"; }} {behind}'
+    done = subprocess.run(["bash", "-c", script, sys.executable, FRAME, tmp_path], stderr=subprocess.PIPE, text=True)
+    assert (int((tmp_path / "status").read_text()), done.stderr.strip()) == (status, message)

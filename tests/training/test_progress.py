@@ -6,10 +6,14 @@ import dataclasses
 import logging
 import os
 import re
+import struct
 import subprocess
 import sys
+import threading
 
 import pytest
+from harness import no_file_over
+from tensorboardX.proto.event_pb2 import Event
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
@@ -46,7 +50,7 @@ def test_a_line_that_has_no_encoding_does_not_end_the_log_file(tmp_path, monkeyp
     for line in ("before", "photos/\udce9.jpg", "after"):
         logging.info(line)
     lines = (tmp_path / "model.log").read_text().splitlines()
-    assert [line.rpartition(" ")[2] for line in lines] == ["before", "after"]
+    assert [line.rpartition(" ")[2] for line in lines] == ["before", "photos/\\udce9.jpg", "after"]
 
 
 def test_lines_are_on_standard_output_and_with_the_time_in_the_log_file(tmp_path, capsys):
@@ -102,6 +106,35 @@ def test_scalars_go_to_tensorboard_every_20_batches(tmp_path):
     (file,) = os.listdir(tmp_path / "board")
     content = (tmp_path / "board" / file).read_bytes()
     assert content.count(b"lr") == content.count(b"loss") == 2
+
+
+def test_tensorboard_reads_the_file(tmp_path):
+    show(21, str(tmp_path / "board"))
+    (file,) = (tmp_path / "board").iterdir()
+    content, events = file.read_bytes(), []
+    while content:
+        (length,) = struct.unpack_from("<Q", content)
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[12 + length + 4 :]
+    assert events[0].file_version == "brain.Event:2"
+    values = {(event.step, value.tag): value.simple_value for event in events[1:] for value in event.summary.value}
+    assert values == {(20, "lr"): pytest.approx(0.01), (20, "loss"): pytest.approx(10.5)}
+
+
+def test_tensorboard_on_a_full_disk_ends_with_one_warning(tmp_path, caplog):
+    for size in (0, 60):
+        with no_file_over(size):
+            show(65, str(tmp_path / "board"))
+        (line,) = [line for line in caplog.messages if "--tensorboard" in line]
+        assert line == f"--tensorboard: {tmp_path}/board ends here: it cannot be written (File too large)"
+        caplog.clear()
+    assert [thread for thread in threading.enumerate() if "Event" in type(thread).__name__] == []
+
+
+def test_tensorboard_in_a_place_that_is_no_folder(tmp_path, caplog):
+    (tmp_path / "board").write_text("")
+    show(45, str(tmp_path / "board"))
+    assert len([line for line in caplog.messages if "ends here: it cannot be written (File exists)" in line]) == 1
 
 
 @pytest.mark.slow
