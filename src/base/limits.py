@@ -64,6 +64,7 @@ MAX_PROPERTY = 1000  # bytes of `property` that are looked at
 MAX_ONNX_BYTES = 2_000_000_000  # of a file with the files of its parameters: protobuf's limit is 2^31
 MAX_ONNX_NODES = 20_000
 MAX_TENSORS = 50_000
+MAX_ENTRIES = 300_000  # nodes, names, attributes and so on of a model
 MAX_ONNX_ATTRIBUTE = 1 << 15  # a stride, kernel, border, number of groups or version
 MAX_CONSTANT = 1 << 25  # numbers that the constant nodes of a graph make
 MAX_NETWORK_PIXELS = 1 << 20  # of an image that a network takes

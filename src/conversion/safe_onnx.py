@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Iterable, NamedTuple
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import (
     MAX_DIMENSIONS,
+    MAX_ENTRIES,
     MAX_NETWORK_BATCH,
     MAX_NETWORK_PIXELS,
     MAX_ONNX_ATTRIBUTE,
@@ -24,6 +25,7 @@ from insightface_mx.base.limits import (
 from insightface_mx.cli.types import Size
 from insightface_mx.conversion.graph import Node
 from insightface_mx.conversion.onnx_tensors import FLOAT, Refused, check_tensor, take_in, tensors, to_float32
+from insightface_mx.conversion.wire_format import has_too_many_entries
 from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
@@ -81,7 +83,10 @@ def read_model(path: str) -> Read:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_ONNX_BYTES:
                 raise Refused(f"it has more than {MAX_ONNX_BYTES} bytes")
-            model = onnx.ModelProto.FromString(file.read())
+            content = file.read()
+        if has_too_many_entries(content):
+            raise Refused(f"it has more than {MAX_ENTRIES} nodes, names and the like")
+        model = onnx.ModelProto.FromString(content)
         _check_model(model)
         is_changed = take_in(model, os.path.dirname(os.path.abspath(path)))
         for tensor in tensors(model.graph):

@@ -50,6 +50,8 @@ def export_once(model: str, image_size: Size, network_input: NetworkInput) -> Ex
         network = export.load_network(model, image_size, network_input=network_input)
         logging.info("writing %s as an ONNX file, once: %s", model, path)
         try:
+            with atomic.report_write_errors(path):
+                sealed.discard([f"{stem}.json", path, expected])
             _write(network, stem)
         except UserError as error:
             raise Unfit(str(error)) from error

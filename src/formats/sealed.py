@@ -6,6 +6,7 @@ this user, and nobody else can write to them or put others in their place; other
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -71,6 +72,13 @@ def is_intact(path: str, files: Sequence[str]) -> bool:
     if problem:
         logging.warning("%s: made again", problem)
     return not problem
+
+
+def discard(files: Sequence[str]) -> None:
+    """Remove files, and links or pipes in their place. Raises OSError where a folder lies there."""
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(file)
 
 
 def _problem(path: str) -> str:

@@ -152,6 +152,32 @@ def test_anothers_mobilefacenet_is_a_y1(y1, tmp_path, capsys):
     np.testing.assert_allclose(ratio, 128 / 127.5, rtol=1e-6)
 
 
+def in_eights(model):
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 8
+
+
+def in_halves(model):
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [in_eights, in_halves])
+def test_a_fixed_batch_and_float16_are_read(y1, tmp_path, change):
+    model = onnx.ModelProto.FromString(y1.SerializeToString())
+    change(model)
+    onnx.save(model, str(tmp_path / "y1.onnx"))
+    run(import_onnx, tmp_path / "y1.onnx", "--output", tmp_path / "y1")
+    found = load_params(tmp_path / "y1")
+    expected = next(tensor for tensor in y1.graph.initializer if tensor.name == "conv_1_conv2d_weight")
+    tolerance = 0 if change is in_eights else 1e-3
+    np.testing.assert_allclose(found[expected.name], numpy_helper.to_array(expected), rtol=tolerance, atol=tolerance)
+    assert checkpoint.saved_image_size(f"{tmp_path}/y1", 0) == (112, 112)
+
+
 @pytest.mark.slow
 def test_denormal_numbers_are_dropped(y1, tmp_path, capsys):
     model = onnx.ModelProto.FromString(y1.SerializeToString())

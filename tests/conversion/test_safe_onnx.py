@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 
 import numpy as np
 import onnx
@@ -292,6 +293,37 @@ def test_files_that_no_program_writes(tmp_path, change, message):
 )
 def test_inputs_that_are_no_images(tmp_path, shape, dtype, message):
     check_refused(save(tmp_path, model(shape=shape, dtype=dtype)), message)
+
+
+def field(number, content):
+    """A message in protobuf's form."""
+    length = len(content)
+    digits = bytearray([number << 3 | 2])
+    while length > 127:
+        digits.append(length & 127 | 128)
+        length >>= 7
+    return bytes([*digits, length]) + content
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "graph",
+    [
+        b"\x0a\x00" * 2_000_000,  # nodes
+        b"\x2a\x00" * 2_000_000,  # parameters
+        b"\x5a\x00" * 2_000_000,  # inputs
+        b"\x6a\x00" * 2_000_000,  # hints
+        field(1, b"\x22\x04Relu" + b"\x2a\x00" * 2_000_000),  # attributes of a node
+        field(1, b"\x22\x04Relu" + b"\x0a\x00" * 2_000_000),  # inputs of a node
+        field(1, field(5, b"\x4a\x00" * 2_000_000)),  # strings of an attribute
+        field(1, field(5, field(6, b"\x0a\x00" * 2_000_000))),  # nodes of a graph in a node
+    ],
+)
+def test_entries_that_take_more_memory_than_bytes(tmp_path, graph):
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x07" + field(7, graph) + field(8, b"\x10\x0d"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    check_refused(str(tmp_path / "net.onnx"), "it has more than 300000 nodes, names and the like")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 
 def test_bytes_that_are_no_utf8(tmp_path):

@@ -91,6 +91,11 @@ def test_damaged_files_are_made_again(model, expected, stored, caplog, ending, d
     assert not caplog.records
 
 
+def a_pipe(path):
+    os.remove(path)
+    os.mkfifo(path)
+
+
 def another_owner(path):
     os.chown(path, 12345, 12345)
 
@@ -103,7 +108,7 @@ def a_link(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize(
-    "change", [lambda path: os.chmod(path, 0o666), lambda path: os.chmod(path, 0o620), a_link, another_owner]
+    "change", [lambda path: os.chmod(path, 0o666), lambda path: os.chmod(path, 0o620), a_link, a_pipe, another_owner]
 )
 def test_files_that_others_may_have_written_are_made_again(model, expected, stored, caplog, ending, change):
     if change is another_owner and os.geteuid() != 0:
