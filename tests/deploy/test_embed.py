@@ -294,7 +294,7 @@ def test_a_damaged_chunk_is_made_again(work, tmp_path, monkeypatch, capsys):
 
 
 def test_a_failed_write_leaves_the_old_output(work, tmp_path, monkeypatch, capsys):
-    (tmp_path / "a.npz").write_text("old")
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 old")
 
     def full(path, arrays):
         raise OSError(28, "No space left on device")
@@ -302,7 +302,7 @@ def test_a_failed_write_leaves_the_old_output(work, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(face_table, "save_npz", full)
     assert status_of(embed, *command(work, work / "aligned", tmp_path / "a.npz", "--aligned")) == 2
     assert "a.npz: No space left on device" in capsys.readouterr().err
-    assert (tmp_path / "a.npz").read_text() == "old"
+    assert (tmp_path / "a.npz").read_bytes() == b"PK\x03\x04 old"
     assert sorted(os.listdir(tmp_path)) == ["a.npz", "a.npz.part"]
 
 
