@@ -117,8 +117,7 @@ def image_size_of(model: str, network_input: NetworkInput = USUAL_INPUT) -> Size
     if model.endswith(".onnx"):
         return runtime.image_size_of(model) or USUAL_SIZE
     prefix, epoch = checkpoint.parse(model)
-    saved = checkpoint.saved_image_size(prefix, epoch)
-    return saved or face_network.load(prefix, epoch, given=network_input).image_size
+    return face_network.image_size_of(prefix, epoch, network_input)
 
 
 def onnx_backend(name: str, path: str, image_size: Size) -> Backend:

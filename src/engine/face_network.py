@@ -98,6 +98,21 @@ def load(prefix: str, epoch: int, image_size: Size | None = None, given: Network
     return FaceNetwork(symbol, arguments, auxiliary, size, part.input)
 
 
+def image_size_of(prefix: str, epoch: int, given: NetworkInput = USUAL_INPUT) -> Size:
+    """Return the height and width that `load` takes where none are given, without reading parameters' values.
+
+    Raises:
+        UserError: A file is missing or damaged, or holds no embedding.
+    """
+    metadata = checkpoint.saved_metadata(prefix, epoch)
+    saved = checkpoint.image_size_in(metadata)
+    if saved:
+        return saved
+    symbol, shapes = checkpoint.load_shapes(prefix, epoch)
+    graph = embedding_of(symbol, prefix, given.or_else(saved_input(metadata)).node, shapes)
+    return _find_size(_with_input_named_data(graph, shapes), shapes) or USUAL_SIZE
+
+
 def cut(prefix: str, epoch: int, image_size: Size | None = None, given: NetworkInput = USUAL_INPUT) -> EmbeddingPart:
     """Read a checkpoint, and cut its graph behind the embedding.
 

@@ -19,7 +19,7 @@ from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.formats import manifest
 from insightface_mx.formats.atomic import atomic_path, report_write_errors
-from insightface_mx.formats.params_file import check_arrays
+from insightface_mx.formats.params_file import Shape, check_arrays
 from insightface_mx.formats.symbol_file import read_graph
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
@@ -160,16 +160,32 @@ def load(prefix: str, epoch: int) -> tuple[Symbol, Params, Params]:
         UserError: A file is missing, damaged, not a checkpoint's, or not what the checkpoint's manifest describes.
     """
     path = params_path(prefix, epoch)
-    for file in (symbol_path(prefix), path):
-        if not os.path.exists(file):
-            found = ", ".join(map(str, epochs(prefix))) if os.path.isdir(os.path.dirname(prefix) or ".") else ""
-            exists = f"epochs found under this prefix: {found}" if found else "none found under this prefix"
-            raise UserError(f"checkpoint file {file} does not exist; {exists}")
+    _check_files(prefix, epoch)
     _check_manifest(manifest_path(prefix, epoch))
     symbol, arrays = load_symbol(symbol_path(prefix)), load_arrays(path)
     if not isinstance(arrays, dict) or not all(name.startswith(("arg:", "aux:")) for name in arrays):
         raise UserError(f"{path} holds no named parameters: it is not an MXNet checkpoint")
     return symbol, without_prefix(arrays, "arg:"), without_prefix(arrays, "aux:")
+
+
+def load_shapes(prefix: str, epoch: int) -> tuple[Symbol, dict[str, Shape]]:
+    """Read a checkpoint's graph, and the shapes of its parameters and moving averages without their values.
+
+    Raises:
+        UserError: A file is missing, damaged or not a checkpoint's.
+    """
+    _check_files(prefix, epoch)
+    shapes = check_arrays(params_path(prefix, epoch))
+    return load_symbol(symbol_path(prefix)), {name.partition(":")[2]: shape for name, shape in shapes.items()}
+
+
+def _check_files(prefix: str, epoch: int) -> None:
+    """Raise UserError if a file of a checkpoint is missing."""
+    for file in (symbol_path(prefix), params_path(prefix, epoch)):
+        if not os.path.exists(file):
+            found = ", ".join(map(str, epochs(prefix))) if os.path.isdir(os.path.dirname(prefix) or ".") else ""
+            exists = f"epochs found under this prefix: {found}" if found else "none found under this prefix"
+            raise UserError(f"checkpoint file {file} does not exist; {exists}")
 
 
 def _check_manifest(path: str) -> None:

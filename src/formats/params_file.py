@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import os
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, Tuple
 
 from insightface_mx.base import limits
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
+
+Shape = Tuple[int, ...]
 
 _FILE_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA  # before 0.12 the number of dimensions stands in their place
@@ -25,15 +27,15 @@ _TYPES = {0: 4, 1: 8, 2: 2, 3: 1, 4: 4, 5: 1, 6: 8, 7: 1, 12: 2}  # type -> byte
 _DEVICE_KINDS = range(1, 7)
 
 
-def check_arrays(path: str) -> None:
-    """Check that what a file of arrays claims is in it.
+def check_arrays(path: str) -> dict[str, Shape]:
+    """Check that what a file of arrays claims is in it, and return the shapes of its arrays by name.
 
     Raises:
         UserError: It cannot be opened, or is damaged or foreign; the message says where.
     """
     try:
         with open_regular(path) as file:
-            _check_file(_Reader(file))
+            return _check_file(_Reader(file))
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     except ValueError as error:
@@ -68,18 +70,17 @@ class _Reader:
         self._left -= size
 
 
-def _check_file(file: _Reader) -> None:
+def _check_file(file: _Reader) -> dict[str, Shape]:
     magic, reserved, arrays = file.numbers("QQQ")
     if magic != _FILE_MAGIC or reserved:
         raise ValueError("it does not begin as files of arrays do")
     if arrays > limits.MAX_PARAMETERS:
         raise ValueError(f"it says that it holds {arrays} arrays, more than {limits.MAX_PARAMETERS}")
-    for index in range(arrays):
-        _check_array(f"array {index}", file)
+    shapes = [_check_array(f"array {index}", file) for index in range(arrays)]
     (names,) = file.numbers("Q")
     if names not in (0, arrays):
         raise ValueError(f"it says that it holds {names} names for {arrays} arrays")
-    known = set()
+    known: dict[str, Shape] = {}
     for index in range(names):
         (length,) = file.numbers("Q")
         if length > limits.MAX_GRAPH_NAME:
@@ -87,11 +88,12 @@ def _check_file(file: _Reader) -> None:
         name = file.bytes(length).decode("utf-8")
         if name in known or not name.isprintable():
             raise ValueError(f"two arrays are named {shorten(name)}, or the name holds control characters")
-        known.add(name)
+        known[name] = shapes[index]
+    return known
 
 
-def _check_array(where: str, file: _Reader) -> None:
-    """Check an array, and go on behind it."""
+def _check_array(where: str, file: _Reader) -> Shape:
+    """Check an array, go on behind it, and return its shape."""
     (magic,) = file.numbers("I")
     if magic in (_V2, _V3):
         (storage,) = file.numbers("i")
@@ -108,3 +110,4 @@ def _check_array(where: str, file: _Reader) -> None:
     if device not in _DEVICE_KINDS or not 0 <= index < limits.MAX_DEVICES or kind not in _TYPES:
         raise ValueError(f"{where} is of the type {kind} on the device {device}, {index}, which do not exist")
     file.skip(math.prod(shape) * _TYPES[kind])
+    return shape

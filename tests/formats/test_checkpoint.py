@@ -238,3 +238,15 @@ def test_a_pipe_in_the_place_of_a_file(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(UserError, match=rf"cannot open .*{name}: it is a pipe, not a file"):
         checkpoint.load(str(tmp_path / "m"), 1)
+
+
+def test_shapes_without_values(tmp_path, monkeypatch):
+    symbol = mx.sym.BatchNorm(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc"), name="bn")
+    arguments = {"fc_weight": mx.nd.ones((3, 5)), "fc_bias": mx.nd.ones(3)}
+    checkpoint.save(str(tmp_path / "m"), 7, symbol, arguments, {"bn_moving_var": mx.nd.ones(3)})
+    monkeypatch.setattr(mx.nd, "load", None)
+    found, shapes = checkpoint.load_shapes(str(tmp_path / "m"), 7)
+    assert found.list_outputs() == ["bn_output"]
+    assert shapes == {"fc_weight": (3, 5), "fc_bias": (3,), "bn_moving_var": (3,)}
+    with pytest.raises(UserError, match=r"m-0008\.params does not exist; epochs found under this prefix: 7"):
+        checkpoint.load_shapes(str(tmp_path / "m"), 8)
