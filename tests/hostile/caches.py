@@ -25,6 +25,11 @@ CANARY = """
 __attribute__((constructor)) static void run(void) { open("canary", O_CREAT | O_WRONLY, 0600); }
 """
 
+COMPILER = """
+while [ "$1" != -o ]; do shift; done
+cp compiled.so "$2"
+"""  # in place of one that takes seconds
+
 
 def _use_cache(folder: Path) -> None:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
@@ -36,7 +41,9 @@ def _use_cache(folder: Path) -> None:
 def prepare_operator(folder: Path) -> None:
     """Compile the operator, and a library that creates the file `canary` as soon as it is loaded."""
     _use_cache(folder)
-    prelu_library.build(cache_folder())
+    library = prelu_library.build(cache_folder())
+    (folder / "compiled.so").write_bytes(library.read_bytes())
+    (folder / "compiler").write_text(COMPILER)
     (folder / "canary.c").write_text(CANARY)
     compiler = os.environ.get("CXX", "g++").split()
     command = [*compiler, "-x", "c", "-shared", "-fPIC", "-o", str(folder / "canary.so"), str(folder / "canary.c")]
@@ -75,7 +82,7 @@ def operator_cases(good: Path) -> Iterator[Case]:
             yield Case(f"{path.suffix}: {kind}", changed(good, change), VALUE)
         yield Case(f"{path.suffix}: another hash", changed(good, _writer(other, b"0" * 64 + b"\n")), VALUE)
     yield Case("the cache is a file", changed(good, _cache_is_a_file), VALUE)
-    yield Case("no cache", lambda folder: None, VALUE)
+    yield Case("no cache", changed(good, lambda folder: shutil.rmtree(folder / "cache")), VALUE)
 
 
 def _writer(name: Path, content: bytes) -> Callable[[Path], object]:
@@ -106,6 +113,7 @@ def _cache_is_a_file(folder: Path) -> None:
 def load_operator(folder: Path) -> None:
     """Load the operator: training goes on with it, or with the plain layers."""
     _use_cache(folder)
+    os.environ["CXX"] = f"sh {folder / 'compiler'}"
     reason = prelu_library.load_error()
     assert isinstance(reason, str)
     assert len(reason.splitlines()) <= 2, reason

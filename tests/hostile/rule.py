@@ -151,7 +151,7 @@ def _messages(pipe: int, child: int) -> Iterator[dict[str, Any] | None]:
     while True:
         ready, _, _ = select.select([pipe], [], [], HANG)
         if not ready:
-            os.kill(child, signal.SIGKILL)
+            os.killpg(child, signal.SIGKILL)  # and a compiler that it waits for
             yield None
             return
         block = os.read(pipe, 1 << 16)
@@ -165,6 +165,7 @@ def _child(group: Group, cases: Sequence[Case], indices: range, base: Path, pipe
     """Run cases and tell the parent of each before and after; does not return."""
     status = 1
     try:
+        os.setpgrp()
         log = base / "log"
         _silence(log)
         guard = _Guard(group.compiles)
