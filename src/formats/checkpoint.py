@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import re
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Tuple
 
 from insightface_mx.base.compat import NDArray, Params, Symbol
 from insightface_mx.base.errors import UserError
@@ -22,6 +22,8 @@ from insightface_mx.formats.atomic import atomic_path, report_write_errors
 from insightface_mx.formats.params_file import Shape, check_arrays
 from insightface_mx.formats.symbol_file import read_graph
 from insightface_mx.formats.wrong_file import refuse_wrong_file
+
+Network = Tuple[Symbol, Params, Params]  # graph, arguments, auxiliary states
 
 _EPOCH = "[0-9]{1,9}"  # a number that names a checkpoint
 
@@ -150,7 +152,7 @@ def _write_arrays(path: str, arrays: Params) -> None:
         raise OSError(errno.EIO, _reason(error)) from error
 
 
-def load(prefix: str, epoch: int) -> tuple[Symbol, Params, Params]:
+def load(prefix: str, epoch: int) -> Network:
     """Read a checkpoint.
 
     Returns:

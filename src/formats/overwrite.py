@@ -9,7 +9,6 @@ import logging
 import os
 from typing import Any, Mapping
 
-from insightface_mx.base.compat import Params, Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.formats import checkpoint, manifest
 from insightface_mx.formats.atomic import report_write_errors
@@ -85,7 +84,7 @@ def _has_head(path: str) -> bool:
 
 
 def save_checkpoint(
-    prefix: str, epoch: int, network: tuple[Symbol, Params, Params], metadata: Mapping[str, Any], force: bool
+    prefix: str, epoch: int, network: checkpoint.Network, metadata: Mapping[str, Any], force: bool
 ) -> None:
     """Write a checkpoint and its manifest where no other graph is; call `refuse_needed_checkpoint` before the work.
 
