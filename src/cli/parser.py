@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn
 
 from insightface_mx.cli.streams import OutputLost, discard, write_error
 
@@ -14,7 +14,7 @@ USER_ERROR = 2  # exit status
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser with short errors."""
 
-    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """Print help, a version or an error. Raises OutputLost, where the base class says nothing."""
         if file is not sys.stdout:
             write_error(message.rstrip("\n"))
