@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from insightface_mx.alignment import preprocess
 from insightface_mx.base.errors import UserError, require
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
+from insightface_mx.photos.alignment import preprocess
 
 PEOPLE, PHOTOS, TRAINING_PEOPLE = 40, 10, 30
 SIZE = 112  # pixels, height and width of a face

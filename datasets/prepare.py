@@ -7,10 +7,10 @@ from typing import Any, Sequence, Tuple
 import cv2
 import numpy as np
 
-from insightface_mx.alignment import preprocess
 from insightface_mx.base.errors import UserError
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.detection.finder import Found, find_faces
+from insightface_mx.photos.alignment import preprocess
 from insightface_mx.photos.decode import decode_photo, fit
 from insightface_mx.photos.image_files import extension
 from insightface_mx.photos.lists import Photo

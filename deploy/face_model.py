@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
-from insightface_mx.alignment import preprocess
 from insightface_mx.base.compat import mxnet_lock
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import USUAL_SIZE, Size
@@ -24,9 +23,9 @@ from insightface_mx.embedding import backends
 from insightface_mx.embedding.embedder import Embedder
 from insightface_mx.engine.denormals import flush_in_threads
 from insightface_mx.engine.devices import get_contexts
-from insightface_mx.photos.decode import fit, network_input, to_bgr
+from insightface_mx.photos.alignment import align
+from insightface_mx.photos.decode import network_input, to_bgr
 
-FULL, NARROW = (112, 112), (112, 96)  # sizes to align to; for another size a FULL face is made smaller
 DETECTION = {0: (0.6, 0.7, 0.8), 1: (0.0, 0.0, 0.2)}  # det -> thresholds; a crop is known to show a face
 GENDER_AGE_LENGTH = 202  # outputs of a gender-age network
 
@@ -186,10 +185,9 @@ class FaceModel:
 
     def _faces(self, found: Found) -> list[Face]:
         """Align the faces of an image."""
-        size = NARROW if self.image_size == NARROW else FULL
         faces = []
         for box, landmarks in zip(found.boxes, found.points.reshape(-1, 2, 5).transpose(0, 2, 1)):
-            aligned = fit(preprocess(found.view.image, landmark=landmarks, image_size=size), self.image_size)
+            aligned = align(found.view.image, landmarks, self.image_size)
             corners = found.view.to_photo(box[:4].reshape(2, 2)).ravel()
             faces.append(Face(corners, float(box[4]), found.view.to_photo(landmarks), network_input(aligned)))
         return faces

@@ -9,9 +9,9 @@ import pytest
 import small_network
 from harness import MODEL_ZOO, ZOO_ONLY, orl_photo
 
-from insightface_mx import alignment
 from insightface_mx.base.errors import UserError
 from insightface_mx.deploy.face_model import FaceModel
+from insightface_mx.photos import alignment
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from harness import MODEL_ZOO, ZOO_ONLY, orl_photo
 
-from insightface_mx import alignment
 from insightface_mx.base.errors import UserError
 from insightface_mx.detection import detector as mtcnn_detector
 from insightface_mx.detection.detector import MtcnnDetector
+from insightface_mx.photos import alignment
 
 
 @pytest.fixture(scope="module")

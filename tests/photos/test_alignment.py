@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from insightface_mx import alignment
-from insightface_mx.photos import decode
+from insightface_mx.photos import alignment, decode
 
 FACE = np.array([(130, 95), (170, 100), (148, 122), (130, 140), (162, 144)], np.float64)
 
