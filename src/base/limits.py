@@ -71,3 +71,6 @@ MAX_NETWORK_PIXELS = 1 << 20  # of an image that a network takes
 MAX_NETWORK_BATCH = 256  # images that a graph takes at a time
 MAX_NUMBERS_AT_ONCE = 3 << 28  # that a network holds for one batch, 3 GB; r100 needs a tenth of it
 MAX_MULTIPLICATIONS = 500_000_000_000  # for an image, 10 s on two cores; r100 needs 1/40 of it
+
+# Face detection
+MAX_WEIGHTS_BYTES = 1 << 24  # of one of MTCNN's networks, unpacked; the largest has 2 MB

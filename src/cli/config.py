@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import os
 import runpy
 from pathlib import Path
 from typing import Any, Collection, Mapping, NamedTuple, Sequence, get_type_hints
@@ -84,7 +85,7 @@ def read_config(source: str, options: type[Any], presets: Mapping[str, Preset]) 
     """
     if source in presets:
         given: object = presets[source].values
-    elif not Path(source).is_file():
+    elif not os.path.isfile(source):
         problem = f"there is no such file{_near(source, presets, 'preset')}"
         raise UserError(f"--config {source}: {problem}; presets: {', '.join(presets) or 'none'}")
     else:

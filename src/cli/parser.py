@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
+from insightface_mx.base.errors import printable, shorten
+from insightface_mx.base.limits import MAX_MESSAGE
 from insightface_mx.cli.streams import OutputLost, discard, write_error
 
 USER_ERROR = 2  # exit status
@@ -28,4 +30,5 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and where to look, and end the process with status 2."""
-        self.exit(USER_ERROR, f"error: {message} (see {self.prog} --help)\n")
+        line = printable(shorten(message, MAX_MESSAGE))  # it may repeat a word of any length
+        self.exit(USER_ERROR, f"error: {line} (see {self.prog} --help)\n")

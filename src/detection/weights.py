@@ -17,7 +17,9 @@ import numpy as np
 
 from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError, pip_command
+from insightface_mx.base.limits import MAX_WEIGHTS_BYTES
 from insightface_mx.formats import checkpoint, safe_pickle
+from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.symbols import mtcnn
 
 
@@ -144,8 +146,11 @@ def _from_package(network: Network) -> tuple[str, Params]:
 
     path = os.path.join(_package_folder("mtcnn"), "assets", "weights", network.file)
     try:
-        with open(path, "rb") as file:
-            content = lz4.frame.decompress(file.read())
+        with open_regular(path) as file:
+            unpacked = lz4.frame.LZ4FrameDecompressor()
+            content = unpacked.decompress(file.read(MAX_WEIGHTS_BYTES), MAX_WEIGHTS_BYTES)
+        if not unpacked.eof:
+            raise EOFError(f"it is cut short, or holds more than {MAX_WEIGHTS_BYTES} bytes")
         return path, convert(network.layers.split(), read_arrays(content))
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}; install mtcnn==1.0.0 again") from error

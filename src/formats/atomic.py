@@ -107,6 +107,8 @@ def report_write_errors(path: str) -> Iterator[None]:
 
     Before the block make the folder of `path`, and remove what killed processes left there of this file.
     """
+    if "\0" in path:
+        raise UserError(f"cannot save {path}: no path holds a NUL")
     folder, name = os.path.split(path)
     try:
         os.makedirs(folder or ".", exist_ok=True)

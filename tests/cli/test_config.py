@@ -151,6 +151,11 @@ def test_a_missing_file_lists_presets():
         read_config("bog", Options, {})
 
 
+def test_a_name_that_no_file_has():
+    with pytest.raises(UserError, match="there is no such file"):
+        read_config("x" * 5000, Options, {})
+
+
 def test_presets_are_checked_too():
     with pytest.raises(UserError, match="--config bad: there is no option 'depth'"):
         read_config("bad", Options, {"bad": Preset("", {"depth": 1})})

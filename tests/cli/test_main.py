@@ -61,6 +61,15 @@ def test_a_wrong_option_is_one_line(capsys):
     assert capsys.readouterr().err == f"error: unrecognized arguments: --rates 1 --sizes 2 (see {name} --help)\n"
 
 
+def test_a_wrong_option_is_short_and_cannot_steer_the_terminal(capsys):
+    with pytest.raises(SystemExit):
+        run_command(lambda args: pytest.fail("must not run"), make(), ["--\x1b[2J\n", "x" * 5000])
+    error = capsys.readouterr().err
+    assert error.startswith("error: unrecognized arguments: --\\x1b[2J\\n xxx")
+    assert len(error) < 1000
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("status", [None, 0])
 def test_success_returns(status):
     seen = []

@@ -118,6 +118,8 @@ def package_content(file):
     ("content", "message"),
     [
         (b"no lz4", "damaged or not of mtcnn 1.0.0"),
+        (b"", "damaged or not of mtcnn 1.0.0"),
+        (lz4.frame.compress(bytes((1 << 24) + 1)), "cut short, or holds more than 16777216 bytes"),
         (lz4.frame.compress(package_content("pnet.lz4")[:-40]), "damaged or not of mtcnn 1.0.0"),
         (lz4.frame.compress(pickle.dumps({})), "does not hold a list of arrays"),
         (lz4.frame.compress(pickle.dumps([])), "damaged or not of mtcnn 1.0.0"),

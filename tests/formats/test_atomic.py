@@ -14,6 +14,7 @@ import harness
 import numpy as np
 import pytest
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.formats import atomic
 
 
@@ -87,6 +88,11 @@ def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_no
     for writer in writers:
         writer.wait()
         writer.stdout.close()
+
+
+def test_a_path_with_a_nul_is_an_error():
+    with pytest.raises(UserError, match="no path holds a NUL"), atomic.report_write_errors("a\0b"):
+        pytest.fail("must not run")
 
 
 def test_save_npz_writes_what_numpy_writes(tmp_path):

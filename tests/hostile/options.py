@@ -18,7 +18,6 @@ from insightface_mx.deploy import compare, embed, export_onnx, import_onnx, mode
 from insightface_mx.eval import verification
 from insightface_mx.options import SoftmaxOptions
 from insightface_mx.presets import PRESETS
-from insightface_mx.symbols import table
 
 FILES = {
     "run.json": '{"network": "r18", "lr": 0.1, "lr_steps": [10, 20], "fc7_no_bias": true}',
@@ -39,7 +38,6 @@ COMMANDS = {
     "slim": model_slim,
     "quantize": quantize,
     "verify": verification,
-    "networks": table,
 }
 
 
@@ -164,7 +162,6 @@ OPTIONS = {  # command: options whose values are words of a user
     "quantize": ("--model", "--calibration", "--pairs"),
     "build": ("--image-size", "--hold-out", "--workers"),
     "pairs": ("--list", "--workers"),
-    "networks": ("--image-size",),
     "info": ("--plot",),
 }
 NEEDED = {  # command: what else it needs; nothing of it exists
@@ -178,7 +175,6 @@ NEEDED = {  # command: what else it needs; nothing of it exists
     "quantize": ["--model", "nothing,1", "--output", "out.onnx", "--calibration", "nothing", "--pairs", "nothing.bin"],
     "build": ["nothing", "--output", "out"],
     "pairs": ["--list", "nothing.txt", "--output", "out.bin"],
-    "networks": ["--image-size", "x"],
     "info": ["nothing"],
 }
 

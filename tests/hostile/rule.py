@@ -274,7 +274,7 @@ class _Guard:
             path, _, flags = arguments
             if isinstance(flags, int) and flags & _WRITING and self._is_outside(path):
                 self._found.append(f"opened {path} to write")
-        elif event in _CHANGES:
+        elif event in _CHANGES and not (event == "os.mkdir" and os.path.isdir(arguments[0])):
             self._found += [f"{event} {path}" for path in arguments[:2] if self._is_outside(path)]
         elif event in self._runs_code and not (event == "exec" and self._is_own(arguments[0])):
             self._found.append(f"{event} {str(arguments)[:200]}")
