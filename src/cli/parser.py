@@ -18,14 +18,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print help, a version or an error. Raises OutputLost, where the base class says nothing."""
-        if file is not sys.stdout:
+        if file is None or file is not sys.stdout:
             write_error(message.rstrip("\n"))
             return
         try:
-            sys.stdout.write(message)
-            sys.stdout.flush()
+            file.write(message)
+            file.flush()
         except OSError as error:
-            discard(sys.stdout)
+            discard(file)
             raise OutputLost(error) from error
 
     def error(self, message: str) -> NoReturn:

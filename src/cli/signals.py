@@ -77,6 +77,8 @@ class Watch:
         signal: The first signal that came, or None.
     """
 
+    _hears_all = False
+
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._raised, self._is_reminded, self._is_over = False, False, False
@@ -90,7 +92,7 @@ class Watch:
             threading.Thread(target=self._attend, args=(reading,), daemon=True).start()
             self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
             self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-            heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            heard = [n for n in SIGNALS if self._hears_all or signal.getsignal(n) is not signal.SIG_IGN]
             self._handlers = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
@@ -188,8 +190,11 @@ class Watch:
 class SaveFirst(Watch):
     """While the block runs, the first signal only sets `signal`: training looks at it after every batch, and saves.
 
-    A second one gives up: it ends the process as it is. During a save it must come twice.
+    A second one gives up: it ends the process as it is. During a save it must come twice. Signals that were ignored
+    are heard, too: training in a script's background can be asked to save.
     """
+
+    _hears_all = True
 
     def __init__(self) -> None:
         super().__init__()
