@@ -94,6 +94,7 @@ def test_a_second_signal_does_not_wait_for_c(command):
     process = command(
         f"import hashlib\ndef main():\n    {READY}\n    hashlib.pbkdf2_hmac('sha256', b'', b'', 200_000_000)"
     )
+    time.sleep(0.5)  # until it is inside
     process.send_signal(signal.SIGINT)
     time.sleep(0.6)
     process.send_signal(signal.SIGINT)
