@@ -11,6 +11,7 @@ the case after it. The children are forked from a process that has MXNet loaded 
 from __future__ import annotations
 
 import collections
+import faulthandler
 import json
 import os
 import resource
@@ -166,6 +167,7 @@ def _child(group: Group, cases: Sequence[Case], indices: range, base: Path, pipe
     status = 1
     try:
         os.setpgrp()
+        faulthandler.disable()  # pytest's would write to its own standard error
         log = base / "log"
         _silence(log)
         guard = _Guard(group.compiles)
