@@ -31,12 +31,12 @@ from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, positive
 from insightface_mx.datasets import hold_out
 from insightface_mx.datasets.face_options import FaceOptions
-from insightface_mx.datasets.skipped import report_skipped, write_csv
+from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, refuse_existing, write_lst, write_training_set
 from insightface_mx.formats.verification_set import write_bin
-from insightface_mx.photos.lists import Photo, Skipped
+from insightface_mx.photos.lists import Photo, Skipped, write_csv
 
 if TYPE_CHECKING:
     from insightface_mx.datasets.face_store import FaceStore

@@ -24,12 +24,12 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import Range, Size, image_size, number, positive, size_text
 from insightface_mx.datasets.join import Embed, Member, centre, centres, embed_others, join_identities
-from insightface_mx.datasets.skipped import report_skipped, write_csv
+from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 from insightface_mx.formats.atomic import report_write_errors
 from insightface_mx.formats.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, TrainingSet, refuse_existing, write_training_set
-from insightface_mx.photos.lists import Skipped
+from insightface_mx.photos.lists import Skipped, write_csv
 
 if TYPE_CHECKING:
     from insightface_mx.embedding.embedder import Embedder

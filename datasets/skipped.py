@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import logging
 import os
 from collections import Counter
-from typing import Iterable, Sequence
 
-from insightface_mx.formats.atomic import atomic_path, report_write_errors
-from insightface_mx.photos.lists import Skipped, write_text
+from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.photos.lists import Skipped, write_csv
 
 MAX_REASONS = 10  # in a summary
-
-
-def write_csv(path: str, rows: Iterable[Sequence[object]]) -> None:
-    """Write a .csv file, completely or not at all."""
-    with atomic_path(path) as temporary, write_text(temporary) as file:
-        csv.writer(file).writerows(rows)
 
 
 def report_skipped(path: str, skipped: Skipped) -> None:

@@ -230,13 +230,7 @@ def settings_text(model: FaceModel, options: EmbedOptions, source: Source) -> st
     """Return text that differs for runs whose results must not be mixed."""
     import json
 
-    from insightface_mx.formats import checkpoint
-    from insightface_mx.photos.sources import file_stamp
-
     faces = model.options
-    path = faces.model or ""
-    if not path.endswith(".onnx"):
-        path = checkpoint.params_path(*checkpoint.parse(path))
     chosen = {
         "image_size": model.image_size,
         "backend": faces.backend,
@@ -247,7 +241,7 @@ def settings_text(model: FaceModel, options: EmbedOptions, source: Source) -> st
         "all_faces": options.all_faces,
         **faces.network_input.given(),
     }
-    return json.dumps({**chosen, "source": source.stamp(), "network": file_stamp(path)}, indent=1)
+    return json.dumps({**chosen, "source": source.stamp(), "network": faces.stamp()}, indent=1)
 
 
 def parser() -> argparse.ArgumentParser:

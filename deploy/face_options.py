@@ -6,9 +6,9 @@ from typing import Any, Optional
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import option
-from insightface_mx.cli.types import AT_LEAST_ONE, Size
+from insightface_mx.cli.types import AT_LEAST_ONE
 from insightface_mx.cli.types import image_size as parse_size
-from insightface_mx.embedding.choices import CHOICES
+from insightface_mx.embedding.options import NetworkOptions
 from insightface_mx.engine import BATCH_SIZE
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 
@@ -16,27 +16,9 @@ THRESHOLD = 1.24  # squared distance of unit embeddings; below it two faces show
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceOptions:
+class FaceOptions(NetworkOptions):
     """How faces are found and embedded. Raises UserError for values that do not fit."""
 
-    model: Optional[str] = option(
-        None,
-        "the network, for example ../model/r50,1",
-        parse=str,
-        metavar="PREFIX,EPOCH|FILE.onnx",
-        required=True,
-    )
-    image_size: Optional[Size] = option(
-        None,
-        "the network's input, pixels (default: from the checkpoint or ONNX file, otherwise 112,112)",
-        parse=parse_size,
-        metavar="H,W",
-    )
-    backend: str = option(
-        "auto",
-        "what runs the network; auto: MXNet on a GPU, otherwise the fastest installed one that agrees with MXNet",
-        choices=CHOICES,
-    )
     det: int = option(0, "0: look for faces everywhere; 1: images are crops of one face", choices=(0, 1))
     detector: str = option(
         "", "folder with the original's det1 to det4 (default: the weights of the package mtcnn)", metavar="DIR"

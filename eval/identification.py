@@ -35,8 +35,8 @@ class Identification(NamedTuple):
 
 def search(
     similarity: np.ndarray,
-    probe_subjects: Sequence[int] | np.ndarray,
-    gallery_subjects: Sequence[int] | np.ndarray,
+    probe_subjects: Sequence[int] | Sequence[str] | np.ndarray,
+    gallery_subjects: Sequence[int] | Sequence[str] | np.ndarray,
     fpirs: Sequence[float] | float,
     ranks: Sequence[int] | int,
     ties: str = FOR,

@@ -13,6 +13,45 @@ from __future__ import annotations
 import numpy as np
 
 _ROWS = 1 << 14  # images that are summed at once
+_PAIRS = 1 << 9  # pairs that are multiplied at once: their rows stay in the CPU's cache
+
+
+class UnusableImage(ValueError):
+    """An image has no vector.
+
+    Attributes:
+        image: Its index.
+        problem: Why.
+    """
+
+    def __init__(self, image: int, problem: str) -> None:
+        super().__init__(f"image {image}: {problem}")
+        self.image, self.problem = image, problem
+
+
+class CancelledTemplate(ValueError):
+    """The images of a template add up to nothing.
+
+    Attributes:
+        template: Its id.
+    """
+
+    def __init__(self, template: int) -> None:
+        super().__init__(f"the images of template {template} cancel out: it has no direction")
+        self.template = template
+
+
+class UnknownTemplate(ValueError):
+    """A pair names a template that has no image.
+
+    Attributes:
+        pair: Its index.
+        template: The template.
+    """
+
+    def __init__(self, pair: int, template: int) -> None:
+        super().__init__(f"pair {pair} names template {template}, which has no image")
+        self.pair, self.template = pair, template
 
 
 def image_features(
@@ -34,7 +73,8 @@ def image_features(
         (n, d).
 
     Raises:
-        ValueError: The shapes do not fit, a number is not finite, or a vector of length 0 cannot be scaled.
+        UnusableImage: A number is not finite, or a vector of length 0 cannot be scaled.
+        ValueError: The shapes do not fit.
     """
     vectors = np.asarray(features)
     if mirrored is not None:
@@ -43,13 +83,13 @@ def image_features(
     if vectors.ndim != 2:
         raise ValueError(f"features have the shape (n, d), not {vectors.shape}")
     lengths = np.linalg.norm(vectors, axis=1)
-    _refuse(~np.isfinite(lengths), "image {} has a feature that is not finite")
+    _refuse(~np.isfinite(lengths), "its feature is not finite")
     if not keep_norm:
-        _refuse(lengths == 0, "the feature of image {} is 0: it has no direction")
+        _refuse(lengths == 0, "its feature is 0: it has no direction")
         vectors = vectors / lengths[:, None]
     if scores is not None:
         _check_shape(scores, vectors.shape[:1], "scores")
-        _refuse(~np.isfinite(scores), "the score of image {} is not finite")
+        _refuse(~np.isfinite(scores), "its score is not finite")
         vectors = vectors * np.asarray(scores, vectors.dtype)[:, None]
     return vectors
 
@@ -66,7 +106,8 @@ def aggregate(features: np.ndarray, templates: np.ndarray, media: np.ndarray) ->
         (t,) template ids, rising, and (t, d) float64 rows of unit length.
 
     Raises:
-        ValueError: The shapes do not fit, or the images of a template cancel out.
+        CancelledTemplate: The images of a template cancel out.
+        ValueError: The shapes do not fit.
     """
     from scipy.sparse import csr_matrix  # takes longer to import than --help may take
 
@@ -87,7 +128,8 @@ def aggregate(features: np.ndarray, templates: np.ndarray, media: np.ndarray) ->
         places = (rows[part], np.arange(len(block)))
         total += csr_matrix((weights[part], places), shape=(len(ids), len(block))) @ block
     lengths = np.linalg.norm(total, axis=1)
-    _refuse(~(lengths > 0), "the images of template {} cancel out: it has no direction", ids)
+    if not (lengths > 0).all():
+        raise CancelledTemplate(int(ids[np.argmin(lengths > 0)]))
     return ids, total / lengths[:, None]
 
 
@@ -104,23 +146,23 @@ def pair_scores(ids: np.ndarray, rows: np.ndarray, first: np.ndarray, second: np
         (p,) float64.
 
     Raises:
-        ValueError: A pair names a template that has no image.
+        UnknownTemplate: A pair names a template that has no image.
     """
     places = [_places(ids, names) for names in (first, second)]
     scores = np.empty(len(first))
-    for start in range(0, len(scores), _ROWS):
-        part = slice(start, start + _ROWS)
+    for start in range(0, len(scores), _PAIRS):
+        part = slice(start, start + _PAIRS)
         np.einsum("ij,ij->i", rows[places[0][part]], rows[places[1][part]], out=scores[part])
     return scores
 
 
 def _places(ids: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Return the index of each name in the rising ids. Raises ValueError if one is missing."""
+    """Return the index of each name in the rising ids. Raises UnknownTemplate if one is missing."""
     names = np.asarray(names)
     found = np.searchsorted(ids, names).clip(max=len(ids) - 1)
     missing = np.flatnonzero(ids[found] != names)
     if missing.size:
-        raise ValueError(f"pair {missing[0]} names template {names[missing[0]]}, which has no image")
+        raise UnknownTemplate(int(missing[0]), int(names[missing[0]]))
     return found
 
 
@@ -130,8 +172,7 @@ def _check_shape(array: np.ndarray, shape: tuple[int, ...], name: str) -> None:
         raise ValueError(f"{name} have the shape {np.shape(array)}, not {shape}")
 
 
-def _refuse(wrong: np.ndarray, message: str, ids: np.ndarray | None = None) -> None:
-    """Raise ValueError with the index, or the id, of the first row that is wrong."""
+def _refuse(wrong: np.ndarray, problem: str) -> None:
+    """Raise UnusableImage for the first image that is wrong."""
     if np.any(wrong):
-        index = int(np.argmax(wrong))
-        raise ValueError(message.format(index if ids is None else ids[index]))
+        raise UnusableImage(int(np.argmax(wrong)), problem)

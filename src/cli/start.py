@@ -43,6 +43,7 @@ def _command(module: str) -> Callable[[], NoReturn]:
 train = _command("train_softmax")
 train_triplet = _command("train_triplet")
 verify = _command("eval.verification")
+ijb = _command("eval.ijb")
 build_set = _command("datasets.build")
 make_pairs = _command("datasets.pairs")
 check_set = _command("datasets.check")

@@ -13,9 +13,10 @@ import csv
 import io
 import math
 import os
-from typing import Iterator, List, NamedTuple, TextIO, Tuple, cast
+from typing import Iterable, Iterator, List, NamedTuple, Sequence, TextIO, Tuple, cast
 
 from insightface_mx.base.errors import UserError, shorten
+from insightface_mx.formats.atomic import atomic_path
 from insightface_mx.formats.regular_file import open_regular
 
 NO_LABEL = -1
@@ -51,6 +52,12 @@ class Photo(NamedTuple):
 def write_text(path: str) -> TextIO:
     """Open a list to write it in UTF-8; names may be of any bytes, which `read_text` reads back."""
     return cast(TextIO, open(path, "w", encoding="utf-8", errors="surrogateescape", newline=""))
+
+
+def write_csv(path: str, rows: Iterable[Sequence[object]]) -> None:
+    """Write a .csv file, completely or not at all."""
+    with atomic_path(path) as temporary, write_text(temporary) as file:
+        csv.writer(file).writerows(rows)
 
 
 def read_lines(path: str) -> Iterator[str]:

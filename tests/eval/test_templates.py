@@ -72,9 +72,9 @@ def test_scores_of_pairs():
         ({"features": np.ones(3)}, "features have the shape"),
         ({"mirrored": np.ones((3, 3))}, r"mirrored have the shape \(3, 3\), not \(3, 2\)"),
         ({"scores": np.ones(2)}, r"scores have the shape \(2,\), not \(3,\)"),
-        ({"scores": np.array([1, np.nan, 1])}, "the score of image 1 is not finite"),
-        ({"features": np.array([[1, 1], [1, 1], [np.inf, 0]])}, "image 2 has a feature that is not finite"),
-        ({"features": np.array([[1, 1], [0, 0], [1, 0]]), "keep_norm": False}, "feature of image 1 is 0"),
+        ({"scores": np.array([1, np.nan, 1])}, "image 1: its score is not finite"),
+        ({"features": np.array([[1, 1], [1, 1], [np.inf, 0]])}, "image 2: its feature is not finite"),
+        ({"features": np.array([[1, 1], [0, 0], [1, 0]]), "keep_norm": False}, "image 1: its feature is 0"),
     ],
 )
 def test_images_that_cannot_be_used(change, message):
