@@ -34,7 +34,10 @@ if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
     from insightface_mx.training.evaluate_and_save import Test
     from insightface_mx.training.memory_report import TrainingStep
 
-EXAMPLE = "insightface-train --network r50 --loss-type 4 --data-dir data --prefix model/r50"
+EXAMPLE = """\
+insightface-train --network r50 --loss-type 4 --data-dir data --prefix model/r50 --lr-batch 512 --end-epoch 16
+insightface-train --config arcface-r50 --data-dir data --prefix model/r50 --end-epoch 16
+python src/train_softmax.py --network r50 --loss-type 4 --data-dir data --prefix model/r50    # the script of a clone"""
 
 
 def train(

@@ -36,7 +36,10 @@ if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
 
     MakeEmbed = Callable[[Module, Symbol, ImageIterator, "list[Context]"], Embed]
 
-EXAMPLE = "insightface-train-triplet --pretrained model/r50,1 --lr 0.005 --data-dir data --prefix model/triplets"
+EXAMPLE = (
+    "insightface-train-triplet --network r50 --pretrained model/r50,1 --lr 0.005 --max-steps 20000 --data-dir data "
+    "--prefix model/triplets"
+)
 
 
 def train(

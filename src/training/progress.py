@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import sys
@@ -17,6 +18,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli import output
 
 FREQUENT = 20  # batches between two lines
+_RATE_CHANGE = 0.49  # of the learning rate that is shown: of less, as in a warm-up, no line
 
 
 class _LogFile(logging.FileHandler):
@@ -118,7 +120,7 @@ class Progress:
         self._speedometer = mx.callback.Speedometer(data.batch_size, FREQUENT)
         self._bar = tqdm(total=total, unit="img", unit_scale=data.batch_size, disable=not sys.stderr.isatty())
         self._events = _EventFile(tensorboard) if tensorboard else None
-        self._lr: float | None = None
+        self._shown_lr = self._lr = math.nan  # the last one that was logged, and that of the last batch
 
     def __enter__(self) -> Progress:
         return self
@@ -137,15 +139,21 @@ class Progress:
         values = dict(metric.get_name_value())
         self._bar.set_postfix(epoch=epoch, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
         self._bar.update()
-        if lr != self._lr:
-            logging.info("batch %d: learning rate %g", step, lr)
-            self._lr = lr
+        self._show_rate(step, lr)
         if step % FREQUENT == 0:
             self.scalars(step, {"lr": lr, **values})
         self._speedometer(mx.model.BatchEndParam(epoch=epoch, nbatch=nbatch, eval_metric=metric, locals=None))
         if nbatch == self._data.batches_per_epoch:
             for name, value in metric.get_global_name_value():
                 logging.info("Epoch[%d] Train-%s=%f", epoch, name, value)
+
+    def _show_rate(self, step: int, lr: float) -> None:
+        """Log the learning rate where it changes by about half or more, and where it stays after a rise or fall."""
+        stays, changed = lr == self._lr, not abs(lr - self._shown_lr) < _RATE_CHANGE * self._shown_lr
+        self._lr = lr
+        if changed or (stays and lr != self._shown_lr):
+            logging.info("batch %d: learning rate %g", step, lr)
+            self._shown_lr = lr
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write named values to TensorBoard, if --tensorboard asks for it."""

@@ -76,14 +76,14 @@ class Position:
     batch_size: int = 8
 
 
-def show(steps, tensorboard=""):
+def show(steps, tensorboard="", rate=lambda step: 0.1 if step < 5 else 0.01):
     """Show batches with a metric that has the number of the batch as its value."""
     position, metric = Position(), mx.metric.Loss("loss")
     with progress.Progress(position, steps, tensorboard) as shown:
         for step in range(1, steps + 1):
             position.epoch, position.batch = (step - 1) // 30, (step - 1) % 30 + 1
             metric.update(None, [mx.nd.array([step])])
-            shown.batch(step, metric, 0.1 if step < 5 else 0.01)
+            shown.batch(step, metric, rate(step))
     return metric
 
 
@@ -99,6 +99,25 @@ def test_lines_of_batches_rates_and_epochs(caplog):
     (speed,) = [line for line in lines if "Speed: " in line]
     assert re.match(r"Epoch\[0\] Batch \[0-20\]\tSpeed: [\d.]+ samples/sec\tloss=", speed)
     assert metric.get_global() == ("loss", 23.0)  # of all 45 batches: only the loop resets it
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [
+        (lambda step: 0.1 * min(1, step / 10), [(1, 0.01), (2, 0.02), (3, 0.03), (5, 0.05), (8, 0.08), (11, 0.1)]),
+        (lambda step: 0.1 if step < 3 else 0.08, [(1, 0.1), (4, 0.08)]),
+        (
+            lambda step: 1 - step / 40,
+            [(1, 0.975), (21, 0.475), (31, 0.225), (36, 0.1), (38, 0.05), (39, 0.025), (40, 0)],
+        ),
+    ],
+    ids=["warm-up", "small step", "falling"],
+)
+def test_a_rate_that_changes_with_every_batch_is_not_a_line_a_batch(rate, shown, caplog):
+    caplog.set_level(logging.INFO)
+    show(40, rate=rate)
+    lines = re.findall(r"batch (\d+): learning rate (\S+)", caplog.text)
+    assert [(int(step), float(value)) for step, value in lines] == shown
 
 
 def test_scalars_go_to_tensorboard_every_20_batches(tmp_path):
