@@ -25,7 +25,7 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.machine import cpu_count
-from insightface_mx.cli.fields import add_options, option, read_options
+from insightface_mx.cli.fields import add_options, changed, option, read_options, refuse_idle
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, positive
@@ -63,6 +63,11 @@ class HoldOutOptions:
     hold_out_name: str = option("holdout", "its name: NAME.bin, and NAME.csv with its pairs")
     pairs: int = option(6000, "the largest number of pairs; half of them show one identity", allowed=AT_LEAST_ONE)
     seed: int = option(1, "seed of the choice of identities and pairs", allowed=NOT_NEGATIVE)
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot act."""
+        if self.hold_out is None:
+            refuse_idle(changed(self), "without --hold-out N: give that, too")
 
 
 def build(

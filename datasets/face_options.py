@@ -4,11 +4,12 @@ import dataclasses
 from typing import Optional
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.fields import option
+from insightface_mx.cli.fields import changed, option, refuse_idle
 from insightface_mx.cli.types import Range, Size, image_size, size_text
 
 ALIGNED_SIZES = ((112, 112), (112, 96))  # height and width that faces are aligned to
 SMALLEST_FACE = 12  # pixels, MTCNN's
+NO_DETECTION = "with --aligned, which looks for no faces: leave it out"
 _QUALITY = Range("from 1 to 100", lambda value: 1 <= value <= 100)
 _FACE = Range(f"{SMALLEST_FACE} or more", lambda value: value >= SMALLEST_FACE)
 
@@ -28,7 +29,11 @@ class FaceOptions:
     )
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the values, and refuse options that cannot act."""
+        if self.aligned:
+            refuse_idle(changed(self, "no_face", "min_face", "detector"), NO_DETECTION)
+        if self.png:
+            refuse_idle(changed(self, "quality"), "with --png: leave one of them out")
         if not self.aligned and self.image_size not in ALIGNED_SIZES:
             raise UserError(
                 f"--image-size {size_text(self.image_size)}: faces are aligned to 112,112 or 112,96; other sizes need "

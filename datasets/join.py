@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Callable, Iterable, NamedTuple, Sequence
 
 import numpy as np
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.formats.training_set import LazyImages, TrainingSet
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def embed_others(path: str, embedder: Embedder) -> np.ndarray:
         (n, d) float32 of unit length.
 
     Raises:
-        UserError: The source or one of its images cannot be read.
+        UserError: The source, a line of a list or an image cannot be read.
     """
     from insightface_mx.photos.decode import fit, network_input
     from insightface_mx.photos.sources import open_source
@@ -104,6 +105,8 @@ def embed_others(path: str, embedder: Embedder) -> np.ndarray:
     if os.path.isfile(os.path.join(path, "property")):
         return centres(TrainingSet(path), embedder.encoded)
     source = open_source(path)
+    if source.left_out:
+        raise UserError(": ".join(source.left_out[0]))
     places = [index for index in range(len(source)) if index not in source.repeated]
     found = []
     for start in range(0, len(places), _AT_ONCE):

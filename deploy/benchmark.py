@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli import types
+from insightface_mx.cli.fields import refuse_idle
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 
@@ -37,6 +38,7 @@ EXAMPLE = """
 insightface-benchmark --networks y1,r50,r100
 insightface-benchmark --model model/r50,1
 """
+NETWORKS = "y1,r50,r100"
 PLAIN = "plain"  # MXNet with the original graph
 
 
@@ -89,6 +91,8 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.embedding.backends import image_size_of
     from insightface_mx.photos import workers
 
+    if args.model and args.networks != NETWORKS:
+        refuse_idle(["--networks"], "with --model: leave one of them out")
     say(f"{platform.processor() or platform.machine()}, {cpu_count()} CPUs; {args.seconds:g} s a value")
     for line in table_head(args.batch):
         say(line)
@@ -238,7 +242,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     result = make_parser(__doc__, EXAMPLE)
     add = result.add_argument
-    add("--networks", default="y1,r50,r100", metavar="NAMES", help="letter and depth each")
+    add("--networks", default=NETWORKS, metavar="NAMES", help="letter and depth each")
     add("--model", metavar="PREFIX,EPOCH", help="a checkpoint, in place of --networks")
     add("--batch", type=types.positive_list, default="1,32", metavar="N,N", help="images in a pass")
     add("--seconds", type=float, default=5, help="of measuring for every value")

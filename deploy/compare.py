@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Sequence
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.device import add_device_options
-from insightface_mx.cli.fields import add_options
+from insightface_mx.cli.fields import add_options, refuse_idle
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import fraction
@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
 
     from insightface_mx.deploy.face_model import FaceModel
 
+    if args.far != FAR and not args.calibration:
+        refuse_idle(["--far"], "without --calibration FILE.npz: give that, too")
     model = FaceModel(make_face_options(args, flip=bool(args.calibration)))
     threshold, origin = model.threshold, ""
     if args.calibration:

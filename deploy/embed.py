@@ -6,8 +6,8 @@ folder that holds a folder for each identity are 0, 1, 2 ... in the order in whi
 the folders' names.
 
 Results are stored in OUTPUT.part while the command runs: started again after an interruption it continues from there.
-The output appears when all is done. An image that cannot be used is named on standard error, the others are embedded,
-and the exit status is 2.
+The output appears when all is done. An image that cannot be used, and a line of a list that names none, is named on
+standard error, the others are embedded, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Sequence
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.device import add_device_options
-from insightface_mx.cli.fields import add_options, read_options
+from insightface_mx.cli.fields import add_options, changed, read_options, refuse_idle
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import note
 from insightface_mx.deploy.face_options import EmbedOptions, FaceOptions, make_face_options
@@ -182,9 +182,15 @@ def embed_all(args: argparse.Namespace, write: Writer) -> None:
     from insightface_mx.formats.chunks import ChunkStore
     from insightface_mx.photos.sources import open_source
 
+    options = read_options(args, EmbedOptions)
+    model = FaceModel(make_face_options(args))
+    if options.aligned:
+        idle = changed(options, "all_faces") + changed(model.options, "det", "detector")
+        refuse_idle(idle, "with --aligned, which looks for no faces: leave it out")
     source = open_source(args.input, args.root)
-    model, options = FaceModel(make_face_options(args)), read_options(args, EmbedOptions)
     note(f"{len(source)} images, {model.embedder.backend.name}")
+    for place, reason in source.left_out:
+        note(f"error: {place}: {reason}")
     with report_write_errors(args.output):
         store = ChunkStore(f"{args.output}.part", settings_text(model, options, source))
         if store.of_another_run():
@@ -195,7 +201,7 @@ def embed_all(args: argparse.Namespace, write: Writer) -> None:
         chunks = range(len(range(0, len(source), CHUNK)))
         fill(store, ChunkEmbedder(source, model, options), len(source))
     write(args.output, (load_chunk(store, chunk)[0] for chunk in chunks))
-    failed = sum(len(load_chunk(store, chunk)[1]) for chunk in chunks)
+    failed = sum(len(load_chunk(store, chunk)[1]) for chunk in chunks) + len(source.left_out)
     store.remove()
     note(f"{args.output} written")
     if failed:

@@ -23,7 +23,7 @@ from typing import Sequence
 
 from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli import types
-from insightface_mx.cli.fields import add_options, read_options
+from insightface_mx.cli.fields import add_options, read_options, refuse_idle
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> None:
     """Export the checkpoint and print the difference from MXNet."""
     if not (args.output or args.torch):
         raise UserError("give a file to write: --output FILE.onnx or --torch FILE.pth")
+    if not args.output:
+        given = (("--fold-norms", args.fold_norms), ("--head", args.head))
+        refuse_idle([name for name, value in given if value], "without --output FILE.onnx: give that, too")
     if args.torch:
         require("torch", "torch")
     if args.output:

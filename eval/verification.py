@@ -16,7 +16,7 @@ from insightface_mx.base.compat import Context
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli import types
 from insightface_mx.cli.device import add_device_options
-from insightface_mx.cli.fields import add_options, read_options
+from insightface_mx.cli.fields import add_options, read_options, refuse_idle
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import note, say
 from insightface_mx.cli.types import Size
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.engine.denormals import flush_in_threads
     from insightface_mx.engine.devices import get_contexts
 
+    if args.output and args.mode == PRINT_ACCURACIES:
+        refuse_idle(["--output"], "with --mode 0, which writes no files: leave it out, or give --mode 1 or 2")
     sets = find_sets(args.data_dir, args.target)
     candidates = find_candidates(args.model, args.max)
     network_input = read_options(args, NetworkInput)
@@ -161,8 +163,11 @@ def find_candidates(model: str, span: str) -> list[Candidate]:
         span: --max, which selects from all of the prefix; '': all.
 
     Raises:
-        UserError: There is none, or one that is named does not exist.
+        UserError: There is none, or one that is named does not exist, or --max has nothing to select from.
     """
+    named = model.endswith(".onnx") or bool(checkpoint.parse_epochs(model)[1])
+    if span and named:
+        refuse_idle(["--max"], f"where --model names the networks, as '{model}' does: leave it out")
     if model.endswith(".onnx"):
         return [Candidate(model, model, os.path.splitext(os.path.basename(model))[0])]
     prefix, epochs = checkpoint.parse_epochs(model)

@@ -264,13 +264,15 @@ class FaceImageIter(mx.io.DataIter):
     def _read_record(self, record_id: int, memory: np.ndarray | None) -> tuple[np.ndarray, float]:
         """Return image (decoded into `memory`, if that fits) and class of a record; UserError: it is damaged."""
         labels, encoded = self.records.read(record_id)
-        label = labels[0] if len(labels) else np.nan
+        label = float(labels[0]) if len(labels) else np.nan
         if not 0 <= label < (self.num_classes or np.inf):
             raise UserError(
                 f"{self.records.path}: record {record_id} has class {label:g}, but `property` says there are "
                 f"{self.num_classes} classes (0 to {self.num_classes} - 1): correct one of them, or number the classes "
                 "again with insightface-check-set --repair"
             )
+        if not label.is_integer():
+            raise UserError(f"{self.records.path}: record {record_id} has the label {label:g}, which is no class")
         image = decode_face(encoded, self._image_size, memory)
         if image is None:
             raise UserError(f"{self.records.path}: record {record_id} is not an image that OpenCV can read")

@@ -15,6 +15,7 @@ import math
 from typing import Callable, NamedTuple
 
 from insightface_mx.base.compat import L2_EPSILON, Module, Symbol, mx
+from insightface_mx.cli.fields import changed
 from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Range
 from insightface_mx.options import LossOptions
 from insightface_mx.training.batches import DataBatch, Observer
@@ -225,6 +226,7 @@ class Loss(NamedTuple):
     name: str
     margin: Callable[[Symbol, LossOptions], Symbol] | None = None
     ranges: dict[str, Range] = {}
+    others: tuple[str, ...] = ()  # further options that act, in the range that all types have
     extra: ExtraLoss | None = None
     unit_embedding: bool = True  # otherwise the embedding keeps its length
 
@@ -233,11 +235,12 @@ ACUTE = Range("at least 0 and less than pi / 2", lambda value: 0 <= value < math
 
 SPHEREFACE = 1
 LOSSES = {
-    0: Loss("softmax"),
+    0: Loss("softmax", others=("fc7_no_bias",)),
     SPHEREFACE: Loss(
         "SphereFace",
         lambda cos_t, o: sphereface(cos_t, o.margin),
         {"margin": AT_LEAST_ONE, "beta": NOT_NEGATIVE, "beta_min": NOT_NEGATIVE},
+        ("beta_freeze", "gamma", "power"),
         unit_embedding=False,
     ),
     2: Loss("CosFace", lambda cos_t, o: cosface(cos_t, o.margin_m), {"margin_s": POSITIVE, "margin_m": POSITIVE}),
@@ -245,6 +248,7 @@ LOSSES = {
         "ArcFace",
         lambda cos_t, o: arcface(cos_t, o.margin_m, easy=bool(o.easy_margin)),
         {"margin_s": POSITIVE, "margin_m": ACUTE},
+        ("easy_margin",),
     ),
     5: Loss(
         "combined margin",
@@ -255,12 +259,14 @@ LOSSES = {
         "ArcFace and intra loss",
         lambda cos_t, o: cosine_of_sum(cos_t, o.margin_m),
         {"margin_s": POSITIVE, "margin_m": NOT_NEGATIVE},
+        ("margin_b",),
         ExtraLoss("intra_loss", lambda cos_t, _weight, _label: intra_loss(cos_t)),
     ),
     7: Loss(
         "ArcFace and inter loss",
         lambda cos_t, o: cosine_of_sum(cos_t, o.margin_m),
         {"margin_s": POSITIVE, "margin_m": NOT_NEGATIVE},
+        ("margin_b",),
         ExtraLoss("inter_loss", lambda _cos_t, weight, label: inter_loss(weight, label)),
     ),
 }
@@ -286,6 +292,13 @@ def check_options(options: LossOptions) -> None:
         if not allowed.holds(value):
             option = name.replace("_", "-")
             raise ValueError(f"--{option} {value}: --loss-type {loss_type} needs a value {allowed.text}")
+
+
+def idle_options(options: LossOptions) -> list[str]:
+    """Return the options that are not at their defaults and act on other losses only: '--easy-margin'."""
+    rows = {number: {*loss.ranges, *loss.others} for number, loss in LOSSES.items()}
+    of_others = set().union(*rows.values()) - rows[options.loss_type]
+    return changed(options, "scale", *sorted(of_others))
 
 
 # SphereFace's beta, which falls while it trains.

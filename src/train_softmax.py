@@ -24,6 +24,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Sequence
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.cli.fields import changed
 from insightface_mx.cli.main import run_command
 from insightface_mx.options import LossOptions, SoftmaxOptions, parser, read
 
@@ -81,6 +82,10 @@ def train(
     advice.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
     advice.warn_of_one_class(classes, images.records.path)
     advice.warn_of_one_image(embedding, data.batch_per_device)
+    advice.warn_of_idle_options(losses.idle_options(loss), f"with --loss-type {loss.loss_type}")
+    if not options.run.pretrained:
+        advice.warn_of_idle_options(changed(loss, "pretrained_fc7"), "without --pretrained")
+    advice.warn_of_idle_run_options(options.run)
     if options.report.memory_report:
         memory_report.report(memory_step(options, embedding), data.batch_per_device, classes, start.contexts)
 

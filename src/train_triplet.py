@@ -66,7 +66,7 @@ def train(
         UserError: An option, the data or a saved file cannot be used; the message says what to do.
     """
     from insightface_mx import recipe, triplets
-    from insightface_mx.training import build, metrics, schedule
+    from insightface_mx.training import advice, build, metrics, schedule
     from insightface_mx.training.loop import fit
     from insightface_mx.training.run import begin
 
@@ -77,6 +77,7 @@ def train(
     embedding = (network or recipe.build_network)(options.network, data.image_size)
     images = recipe.open_images(data, 3 * per_device * len(start.contexts), start.seed)
     metadata = recipe.agree_with_saved(start, "train_triplet", options, images)
+    advice.warn_of_idle_run_options(options.run)
     recipe.write_config(options, start.seed)
 
     symbol = triplets.training_symbol(embedding, loss.loss_type, loss.triplet_alpha)

@@ -104,6 +104,12 @@ def test_more_than_one_percent_stops(path):
         epochs(open_iter(path))
 
 
+def test_a_label_between_two_classes_is_bad(path):
+    spoil(path, 30, struct.pack("<f", 1.5), 12)
+    with pytest.raises(UserError, match=r"record 30 has the label 1\.5, which is no class"):
+        epochs(open_iter(path, on_bad_record="stop"))
+
+
 def test_stop(path):
     spoil(path, 30, b"no image", 32)
     with pytest.raises(UserError, match="record 30 is not an image"):

@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 from typing import Any, Callable, Sequence, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Range, number
 
 Options = TypeVar("Options")
@@ -133,6 +134,32 @@ def parse_value(field: dataclasses.Field[Any], kind: Any, text: str) -> Any:
 def read_options(args: argparse.Namespace, cls: type[Options]) -> Options:
     """Make an options dataclass from a parsed command line. Raises AttributeError if the parser lacks a field."""
     return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
+def changed(options: Any, *names: str) -> list[str]:
+    """Return the options of a dataclass that are not at their defaults: '--lr-steps' for 'lr_steps'.
+
+    Args:
+        options: The dataclass with its values.
+        names: Of its fields only these; none: all.
+    """
+    fields = [field for field in dataclasses.fields(options) if not names or field.name in names]
+    return [option_name(field.name) for field in fields if getattr(options, field.name) != field.default]
+
+
+def refuse_idle(options: Sequence[str], reason: str) -> None:
+    """Refuse options that would act on nothing.
+
+    Args:
+        options: Those that were given: '--quality'.
+        reason: Why they cannot act, and what to do: 'with --png: leave it out'.
+
+    Raises:
+        UserError: There is one.
+    """
+    if options:
+        verb = "has" if len(options) == 1 else "have"
+        raise UserError(f"{' and '.join(options)} {verb} no effect {reason}")
 
 
 def group_fields(cls: type[Any]) -> list[tuple[str, dataclasses.Field[Any]]]:

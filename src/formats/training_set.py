@@ -20,7 +20,7 @@ from insightface_mx.formats.recordio import LARGEST_EXACT, write_records
 from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
-_PROPERTY_LINE = "its first line must be classes,height,width"
+_PROPERTY_LINE = "its first line must be classes,height,width, three whole numbers"
 
 
 Id = TypeVar("Id")

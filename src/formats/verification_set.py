@@ -19,14 +19,14 @@ from insightface_mx.formats.atomic import atomic_path
 from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.wrong_file import refuse_wrong_file
 
-_WHOLE_NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")  # types of numpy
+_NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")  # types of numpy
 
 
 def read_bin(path: str) -> tuple[list[bytes], list[bool]]:
     """Read a verification set, of Python 2 or 3, numpy 1 or 2, and any pickle protocol.
 
     Images are bytes, bytearrays, or uint8 arrays with one side longer than 1, in a list, tuple or object array. Flags
-    are booleans or whole numbers, of Python or numpy, in the same or in an array of numbers.
+    are booleans or the numbers 0 and 1, of Python or numpy, in the same or in an array of numbers.
 
     Returns:
         2n encoded images, and n flags: whether images 2i and 2i + 1 show the same person.
@@ -104,8 +104,10 @@ def _image(index: int, entry: object) -> bytes:
 
 
 def _flag(index: int, entry: object) -> bool:
-    if not isinstance(entry, int) or entry not in (0, 1):
+    if not isinstance(entry, (int, float)):
         raise pickle.UnpicklingError(f"flag {index} is of type {type(entry).__name__}, not a boolean")
+    if entry not in (0, 1):
+        raise pickle.UnpicklingError(f"flag {index} is {shorten(entry)}, neither 1 (the same identity) nor 0")
     return bool(entry)
 
 
@@ -121,10 +123,10 @@ class _DType:
         """Take the byte order and ignore fields, which types of one number do not have."""
         self.order = _text(state[1])
 
-    def numbers(self, content: object) -> list[int]:
-        """Return the booleans or whole numbers in the bytes of an array."""
-        if self.code not in _WHOLE_NUMBERS or self.order not in ("<", ">", "|", "=") or not isinstance(content, bytes):
-            raise pickle.UnpicklingError(f"it holds numpy data of type {shorten(self.code)}, not whole numbers")
+    def numbers(self, content: object) -> list[float]:
+        """Return the booleans or numbers in the bytes of an array."""
+        if self.code not in _NUMBERS or self.order not in ("<", ">", "|", "=") or not isinstance(content, bytes):
+            raise pickle.UnpicklingError(f"it holds numpy data of type {shorten(self.code)}, not numbers")
         return np.frombuffer(content, self.order + self.code).tolist()
 
 
@@ -151,7 +153,7 @@ class _Array:
         raise pickle.UnpicklingError("it holds an array that is not one row or column of as many bytes as it says")
 
     def values(self) -> list[Any]:
-        """Return the entries: objects or whole numbers."""
+        """Return the entries: objects or numbers."""
         return self._content if isinstance(self._content, list) else self._type().numbers(self._content)
 
     def _type(self) -> _DType:
@@ -167,7 +169,7 @@ def _from_buffer(content: object, dtype: object, shape: object, *_: object) -> _
     return array
 
 
-def _scalar(dtype: _DType, content: object) -> int:
+def _scalar(dtype: _DType, content: object) -> float:
     """Stand in for the function by which numpy writes single values."""
     (value,) = dtype.numbers(content)
     return value

@@ -9,7 +9,7 @@ from typing import Callable, Iterable, Iterator
 import numpy as np
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.face_records import FaceRecords
+from insightface_mx.formats import face_records
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.photos.image_files import EXTENSIONS, is_image
 from insightface_mx.photos.lists import NO_LABEL, READABLE, Photo, Skipped, is_class, read_list
@@ -58,12 +58,21 @@ def folder_photos(root: str) -> list[Photo]:
 
 def class_of(labels: np.ndarray, name: str) -> int:
     """Return the class number in a record's labels; UserError: it is none."""
-    if not labels[0] >= 0 or labels[0] >= 2**24:
+    if not face_records.is_class(labels[:1])[0]:
         raise UserError(f"{name} has the label {labels[0]:g}, which is no class number")
     return int(labels[0])
 
 
+def refuse_root(path: str, root: str | None) -> None:
+    """Refuse a root for the paths of a list where `path` is none. Raises UserError."""
+    if root is not None and (os.path.isdir(path) or path.lower().endswith((".rec", ".bin"))):
+        raise UserError(f"--root has no effect, as {path} is no list of paths: leave it out")
+
+
 def _identity_photos(path: str, root: str | None, flat: bool) -> tuple[list[Photo], Skipped]:
+    refuse_root(path, root)
+    if flat and not (os.path.isdir(path) and not os.path.isfile(os.path.join(path, "train.rec"))):
+        raise UserError(f"--flat has no effect, as {path} is no folder of photos: leave it out")
     if os.path.isdir(path):
         records = os.path.join(path, "train.rec")
         return _from_records(records) if os.path.isfile(records) else _from_folder(path, flat)
@@ -135,7 +144,7 @@ def _place_on_disk(path: str) -> tuple[int, int]:
 
 def _from_records(path: str) -> tuple[list[Photo], Skipped]:
     """Find the images of a training set or of a plain list of records."""
-    records = FaceRecords(path)
+    records = face_records.FaceRecords(path)
     photos: list[Photo] = []
     skipped: Skipped = []
     for index in records.image_ids().tolist():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from typing import NamedTuple
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.photos.image_files import EXTENSIONS
+from insightface_mx.photos.image_files import EXTENSIONS, is_image
 from insightface_mx.photos.lists import Skipped, read_lines
 
-FLAGS = {"1": True, "0": False, "-1": False, "true": True, "false": False}
+_SAME, _DIFFERENT = ("1", "+1", "1.0", "true"), ("0", "-1", "0.0", "-1.0", "false")
+FLAGS = {**dict.fromkeys(_SAME, True), **dict.fromkeys(_DIFFERENT, False)}
+_DIGITS = (4, 1, 2, 3, 5, 6)  # of a photo's number in its file's name, in LFW 4
 
 
 class Pair(NamedTuple):
@@ -42,14 +45,14 @@ def read(list_format: str, path: str, root: str | None) -> tuple[list[Pair], Ski
 
 
 def lfw(path: str, root: str) -> tuple[list[Pair], Skipped]:
-    """Read a pairs.txt: 'name n m' for two photos of a person, 'name n name m' of two.
+    """Read a pairs.txt: 'name n m' for two photos of an identity, 'name n name m' of two.
 
     Its first line may hold one or two counts, of folds and of pairs.
     """
     pairs: list[Pair] = []
     skipped: Skipped = []
     for place, (number, line) in enumerate(_lines(path)):
-        fields = line.split("\t") if "\t" in line else line.split()
+        fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
         if place == 0 and len(fields) < 3 and all(field.isdecimal() for field in fields):
             continue
         if len(fields) not in (3, 4) or not (fields[1] + fields[-1]).isdecimal():
@@ -57,14 +60,14 @@ def lfw(path: str, root: str) -> tuple[list[Pair], Skipped]:
             continue
         other = fields[0] if len(fields) == 3 else fields[2]
         one_path, other_path = _lfw_photo(root, fields[0], fields[1]), _lfw_photo(root, other, fields[-1])
-        pairs.append(Pair(one_path, other_path, len(fields) == 3))
+        pairs.append(Pair(one_path, other_path, fields[0] == other))
     return pairs, skipped
 
 
 def _lfw_photo(root: str, name: str, number: str) -> str:
-    """Return the path of a person's photo: with a number of four digits as in LFW, or as other sets write it."""
-    digits = number.lstrip("0")
-    stems = [os.path.join(root, name, f"{name}_{form}") for form in (digits.zfill(4), digits.zfill(1), number)]
+    """Return the path of an identity's photo: with a number of four digits as in LFW, or as other sets write it."""
+    forms = [number.lstrip("0").zfill(digits) for digits in _DIGITS]
+    stems = [os.path.join(root, name, f"{name}_{form}") for form in (*forms, number)]
     paths = [stem + ending for stem in dict.fromkeys(stems) for ending in EXTENSIONS]
     return next((path for path in paths if os.path.exists(path)), paths[0])
 
@@ -113,9 +116,18 @@ def plain(path: str, root: str) -> tuple[list[Pair], Skipped]:
         if len(fields) == 3 and fields[2].lower() in FLAGS and all(fields):
             one, other = (os.path.join(root, field) for field in fields[:2])
             pairs.append(Pair(one, other, FLAGS[fields[2].lower()]))
-        elif not (number == 1 and "," in line and len(fields) == 3 and fields[2].strip("+-.0123456789")):  # no title
+        elif not (number == 1 and "," in line and _is_title(fields)):
             skipped.append((f"{path}:{number}", "a line is path, path and 1 (the same identity), 0 or -1"))
     return pairs, skipped
+
+
+def _is_title(fields: list[str]) -> bool:
+    """Return whether the fields of a .csv's first line are names of columns, and neither paths nor a flag."""
+    return len(fields) == 3 and not any(map(_is_path, fields)) and not re.fullmatch(r"[-+.\d]*", fields[2])
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or is_image(text)
 
 
 def _plain_fields(line: str) -> list[str]:

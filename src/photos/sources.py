@@ -24,9 +24,9 @@ from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_photo, fit, network_input
-from insightface_mx.photos.identities import class_of, folder_photos
+from insightface_mx.photos.identities import class_of, folder_photos, refuse_root
 from insightface_mx.photos.image_files import EXTENSIONS
-from insightface_mx.photos.lists import NO_LABEL, Photo, read_list
+from insightface_mx.photos.lists import NO_LABEL, Photo, Skipped, read_list
 
 
 class PhotoReader:
@@ -51,9 +51,11 @@ class Source(abc.ABC):
     Attributes:
         repeated: Index of a photo whose content was there before -> index of the first photo of this content. Only a
             verification set has such photos, each as often as it is in a pair; in others contents are not compared.
+        left_out: Lines of a list that name no photo: file and line, and the reason.
     """
 
     repeated: Mapping[int, int] = MappingProxyType({})
+    left_out: Sequence[tuple[str, str]] = ()
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -84,8 +86,8 @@ class Source(abc.ABC):
 class _Files(Source):
     """Image files of a folder or list; names are their paths."""
 
-    def __init__(self, photos: list[Photo]) -> None:
-        self._photos = photos
+    def __init__(self, photos: list[Photo], left_out: Skipped) -> None:
+        self._photos, self.left_out = photos, left_out
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -165,25 +167,23 @@ def open_source(path: str, root: str | None = None) -> Source:
         root: Folder that a list's paths start from; None: the list's own.
 
     Raises:
-        UserError: There is nothing at `path`, no photo in it, or a line that is none of a list; the message names it.
+        UserError: There is nothing at `path`, or no photo in it; the message names it.
     """
+    refuse_root(path, root)
     records = os.path.join(path, "train.rec")
     if os.path.isdir(path) and not os.path.isfile(records):
         images = folder_photos(path)
         if not images:
             raise UserError(f"{path} holds no image files ({', '.join(EXTENSIONS)})")
-        return _Files(images)
+        return _Files(images, [])
     if os.path.isdir(path) or path.lower().endswith(".rec"):
         return _Records(records if os.path.isdir(path) else path)
     if path.lower().endswith(".bin"):
         return _VerificationSet(path)
-    photos, problems = read_list(path, root, labelled=False)
-    if problems:
-        place, problem = problems[0]
-        raise UserError(f"{place}: {problem}")
+    photos, left_out = read_list(path, root, labelled=False)
     if not photos:
-        raise UserError(f"{path} names no images")
-    return _Files(photos)
+        raise UserError(": ".join(left_out[0]) if left_out else f"{path} names no images")
+    return _Files(photos, left_out)
 
 
 def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Sequence
 
 from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_ARRAY
-from insightface_mx.training.options import DEFAULT_END_EPOCH, RunOptions
+from insightface_mx.cli.fields import changed
+from insightface_mx.training.options import DEFAULT_END_EPOCH, NEVER, RunOptions
 
 USUAL_RATE, USUAL_BATCH = 0.1, 512
 _FAR = 10
@@ -55,6 +57,20 @@ def warn_of_one_image(embedding: Symbol, images: int) -> None:
             "--per-batch-size 1: batch norm cannot work on one image a device; the embeddings will grow without bound. "
             "Give at least 8"
         )
+
+
+def warn_of_idle_options(options: Sequence[str], reason: str) -> None:
+    """Log a warning where options that were given act on nothing; reason: why not, 'with --loss-type 4'."""
+    if options:
+        logging.warning("no effect %s: %s", reason, ", ".join(options))
+
+
+def warn_of_idle_run_options(options: RunOptions) -> None:
+    """Log a warning where options of a run act on nothing."""
+    if options.ckpt == NEVER:
+        warn_of_idle_options(changed(options, "keep", "save_every"), "with --ckpt 0")
+    if not options.resume:
+        warn_of_idle_options(changed(options, "override"), "without --resume")
 
 
 def say_that_nothing_ends_it(options: RunOptions, last_batch: int | None) -> None:

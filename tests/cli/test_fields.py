@@ -6,7 +6,17 @@ from typing import Optional
 
 import pytest
 
-from insightface_mx.cli.fields import add_options, group_fields, option, option_name, parse_value, read_options
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.fields import (
+    add_options,
+    changed,
+    group_fields,
+    option,
+    option_name,
+    parse_value,
+    read_options,
+    refuse_idle,
+)
 from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, Size, image_size
 
 
@@ -105,6 +115,18 @@ def test_names_of_options_and_groups():
     assert found[0] == ("data", "image_size", False)
     assert found[-1] == ("more", "steps", True)
     assert len(found) == 7
+
+
+def test_options_that_cannot_act():
+    assert changed(Data()) == []
+    given = Data((112, 96), rate=0.2, quick=True)
+    assert changed(given) == ["--image-size", "--rate", "--quick"]
+    assert changed(given, "quick", "seed") == ["--quick"]
+    refuse_idle([], "with --x")
+    with pytest.raises(UserError, match=r"^--rate has no effect with --x: leave it out$"):
+        refuse_idle(["--rate"], "with --x: leave it out")
+    with pytest.raises(UserError, match=r"^--rate and --quick have no effect without --x$"):
+        refuse_idle(["--rate", "--quick"], "without --x")
 
 
 def test_a_value_is_parsed_as_on_the_command_line():

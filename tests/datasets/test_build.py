@@ -254,6 +254,12 @@ def test_rows_of_a_csv(tmp_path):
         ("photos", ("--hold-out", 1), "--hold-out 1"),
         ("photos", ("--hold-out", 2, "--pairs", 19), "ten folds need 10 of each"),
         ("photos", ("--min-images", 9), "no photo of"),
+        ("photos", ("--pairs", 20), "--pairs has no effect without --hold-out N"),
+        ("photos", ("--seed", 2, "--hold-out-name", "x"), "--hold-out-name and --seed have no effect without --hold"),
+        ("photos", ("--png", "--quality", 90), "--quality has no effect with --png"),
+        ("photos", ("--min-face", 30, "--no-face", "crop"), "--no-face and --min-face have no effect with --aligned"),
+        ("photos", ("--root", "."), "--root has no effect, as"),
+        ("zeros.csv", ("--flat",), "zeros.csv is no folder of photos: leave it out"),
         ("zeros.csv", (), "is no list of paths, as it holds zero bytes: save a list as text in UTF-8"),
     ],
 )

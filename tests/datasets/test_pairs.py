@@ -111,13 +111,22 @@ def test_the_first_pair_of_people_with_numbers_for_names_is_no_header(tmp_path):
 
 def test_lfw_photos_whose_numbers_have_other_zeros(tmp_path):
     os.makedirs(tmp_path / "Ann")
-    names = {"Ann_1.jpg": 1, "Ann_0002.png": 2, "Ann_03.jpg": 3, "Ann_0.jpg": 0}
+    names = {"Ann_1.jpg": 1, "Ann_0002.png": 2, "Ann_03.jpg": 3, "Ann_0.jpg": 0, "Ann_00004.jpg": 4}
     for name, number in names.items():
         (tmp_path / "Ann" / name).write_bytes(face(0, number))
-    (tmp_path / "pairs.txt").write_text("Ann 1 2\nAnn 0001 0\nAnn 03 2\n")
+    (tmp_path / "pairs.txt").write_text("Ann 1 2\nAnn 0001 0\nAnn 3 2\n Ann \t 03\t 4 \n")
     images, same = make_pairs(tmp_path, "lfw", tmp_path / "pairs.txt")
-    assert same == [True] * 3
-    assert images == [face(0, number) for number in (1, 2, 1, 0, 3, 2)]
+    assert same == [True] * 4
+    assert images == [face(0, number) for number in (1, 2, 1, 0, 3, 2, 3, 4)]
+
+
+def test_two_photos_of_one_name_show_one_identity(tmp_path):
+    for person, name in enumerate(("Ann", "Bob")):
+        os.makedirs(tmp_path / name)
+        for number in (1, 2):
+            (tmp_path / name / f"{name}_{number:04d}.png").write_bytes(face(person, number))
+    (tmp_path / "pairs.txt").write_text("Ann 1 Ann 2\nAnn 1 Bob 2\n")
+    assert make_pairs(tmp_path, "lfw", tmp_path / "pairs.txt")[1] == [True, False]
 
 
 def test_lfw_numbers_that_are_none_are_listed(tmp_path):
@@ -129,7 +138,9 @@ def test_lfw_numbers_that_are_none_are_listed(tmp_path):
     assert "pairs.txt:2" in skipped and "File name too long" in skipped
 
 
-@pytest.mark.parametrize(("same", "different"), [("1", "-1"), ("1", "0"), ("TRUE", "false")])
+@pytest.mark.parametrize(
+    ("same", "different"), [("1", "-1"), ("1", "0"), ("TRUE", "false"), ("1.0", "0.0"), ("+1", "-1.0")]
+)
 def test_plain_pairs_of_minus_one(tmp_path, same, different):
     for person, name in enumerate(("a.png", "b.png")):
         (tmp_path / name).write_bytes(face(person))
@@ -138,7 +149,10 @@ def test_plain_pairs_of_minus_one(tmp_path, same, different):
     assert not os.path.exists(tmp_path / "pairs-skipped.csv")
 
 
-@pytest.mark.parametrize("line", ["a.png,a.png,2", "a.png,a.png", "a.png,a.png,", "a.png,a.png,1,1"])
+@pytest.mark.parametrize(
+    "line",
+    ["a.png,a.png,2", "a.png,a.png", "a.png,a.png,", "a.png,a.png,1,1", "a.png,a.png,yes", "b, c/b, c.jpg a.png 1"],
+)
 def test_a_first_line_that_is_no_title_is_listed(tmp_path, line):
     (tmp_path / "a.png").write_bytes(face(0))
     (tmp_path / "list.csv").write_text(f"{line}\na.png,a.png,1\n")

@@ -182,7 +182,9 @@ def test_both_bad_photos_are_named(work, capsys):
     assert re.fullmatch(r"error: .*text\.jpg is not an image that can be read .*", lines[1])
 
 
-@pytest.mark.parametrize("wrong", [["--far", "2"], ["--far", "x"], ["--threshold", "1", "--calibration", "a.npz"]])
+@pytest.mark.parametrize(
+    "wrong", [["--far", "2"], ["--far", "x"], ["--far", "0.01"], ["--threshold", "1", "--calibration", "a.npz"]]
+)
 def test_options_are_checked(work, capsys, wrong):
     assert status_of(compare, *command(work, "a.png", "b.png", *wrong)) == 2
     assert wrong[0] in capsys.readouterr().err

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import small_network
-from harness import orl_photo, status_of
+from harness import error_of, orl_photo, status_of
 from harness import run as run_command
 from pyarrow import parquet
 
@@ -169,6 +169,17 @@ def test_lists(work, tmp_path):
     np.testing.assert_allclose(table["embedding"], expected_features(work)[[3, 1, 0]], atol=1e-5)
 
 
+def test_lines_that_name_no_image_are_named_and_the_others_embedded(work, tmp_path, capsys):
+    lines = [f"1\t{work}/aligned/3.png\t7", "2\tx.png\t7", f"1\t{work}/aligned/1.png\t8", "1\tx.png\t0.5"]
+    (tmp_path / "a.lst").write_text("\n".join(lines))
+    assert status_of(embed, *command(work, tmp_path / "a.lst", tmp_path / "a.npz", "--aligned")) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert errors[0].startswith(f"error: {tmp_path}/a.lst:2: a line is aligned (0 or 1), path, label")
+    assert errors[1] == f"error: {tmp_path}/a.lst:4: the label '0.5' is no class number 0, 1, 2 ..."
+    assert errors[2:] == [f"error: 2 images could not be used; the others are in {tmp_path}/a.npz"]
+    assert np.load(tmp_path / "a.npz")["label"].tolist() == [7, 8]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -322,6 +333,21 @@ def test_what_cannot_be_done(work, tmp_path, capsys, source, output, message):
     assert status_of(embed, *command(work, source, tmp_path / output, "--aligned")) == 2
     assert message in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["empty"]
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "message"),
+    [
+        ("aligned", ["--root", "."], "aligned is no list of paths: leave it out"),
+        ("train.rec", ["--root", "."], "--root has no effect, as"),
+        ("pairs.bin", ["--root", "."], "--root has no effect, as"),
+        ("aligned", ["--aligned", "--all-faces"], "--all-faces has no effect with --aligned"),
+        ("aligned", ["--aligned", "--det", 1, "--detector", "x"], "--det and --detector have no effect with --aligned"),
+    ],
+)
+def test_options_that_cannot_act_say_so(work, tmp_path, capsys, source, more, message):
+    assert message in error_of(capsys, embed, *command(work, work / source, tmp_path / "a.npz", *more))
+    assert os.listdir(tmp_path) == []
 
 
 def test_no_faces_at_all(work, tmp_path, capsys):

@@ -82,7 +82,7 @@ def of_numpy_2(content):
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("entry", [bytes, bytearray, array, column, lambda image: array(image)[None]])
-@pytest.mark.parametrize("flag", [bool, int, np.bool_, np.int64, np.uint8])
+@pytest.mark.parametrize("flag", [bool, int, float, np.bool_, np.int64, np.uint8, np.float32])
 def test_reads_every_protocol_of_python_3(path, protocol, entry, flag):
     content = ([entry(image) for image in IMAGES * 2], [flag(0), flag(1)])
     assert read_bin(write(path, pickle.dumps(content, protocol))) == (IMAGES * 2, [False, True])
@@ -98,6 +98,8 @@ def test_reads_every_protocol_of_python_3(path, protocol, entry, flag):
         (tuple(IMAGES), np.array([1])),
         (IMAGES, np.array([1], ">i4")),
         (IMAGES, np.array([1], np.uint8)),
+        (IMAGES, np.array([1.0])),
+        (IMAGES, np.array([1], ">f4")),
         (objects(IMAGES), [True]),
         (objects([column(image) for image in IMAGES]), objects([True])),
         (objects([bytearray(image) for image in IMAGES]), (True,)),
@@ -186,16 +188,18 @@ def test_a_file_cannot_change_the_reader(path):
         (([b"a", b"b", b"c"], [True]), "3 images for 1 pairs"),
         (([b"a", "b"], [True]), "image 1 is of type str"),
         (([b"a", None], [True]), "image 1 is of type NoneType"),
-        (([b"a", b"b"], [2]), "flag 0 is of type int"),
-        (([b"a", b"b"], [1.0]), "flag 0 is of type float"),
+        (([b"a", b"b"], [2]), "flag 0 is 2, neither"),
         (([b"a", np.zeros((2, 2), np.uint8)], [True]), "an array that is not one row or column"),
         (([b"a", np.zeros(2, np.float32)], [True]), "type f4, not u1"),
         (([b"a", np.array([None])], [True]), "type O8, not u1"),
-        (([b"a", b"b"], [np.float64(1)]), "type f8, not whole numbers"),
+        (([b"a", b"b"], [np.float64(0.5)]), "flag 0 is 0.5, neither 1"),
+        (([b"a", b"b"], [-1]), "flag 0 is -1, neither 1"),
+        (([b"a", b"b"], [float("nan")]), "flag 0 is nan, neither 1"),
+        (([b"a", b"b"], [10**400]), r"flag 0 is 10+\.\.\.0+, neither 1"),
         (([b"a", b"b"], [np.zeros(1, np.uint8)]), "flag 0 is of type"),
-        (([b"a", b"b"], np.array([0.5])), "type f8, not whole numbers"),
-        (([b"a", b"b"], np.array([2])), "flag 0 is of type int"),
-        (([b"a", b"b"], np.array(["yes"])), "type U3, not whole numbers"),
+        (([b"a", b"b"], np.array([0.5])), "flag 0 is 0.5, neither 1"),
+        (([b"a", b"b"], np.array([2])), "flag 0 is 2, neither"),
+        (([b"a", b"b"], np.array(["yes"])), "type U3, not numbers"),
         (({"a": 1}, [True]), "two lists"),
         (([b"a", b"b"], {True}), "set"),
     ],

@@ -1,12 +1,14 @@
 """Sources of photos: every command reads a list the same way, and problems name the file and the line."""
 
 import os
+import re
 
 import cv2
 import numpy as np
 import pytest
 
 from insightface_mx.base.errors import UserError
+from insightface_mx.formats.recordio import write_records
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.identities import identity_photos
@@ -35,6 +37,14 @@ def folder(tmp_path):
     for name, text in {**LISTS, **PLAIN}.items():
         (tmp_path / "photos" / name).write_text(text)
     return tmp_path / "photos"
+
+
+def problem_of(path):
+    """What is wrong with a list: the error, or the first line that is left out."""
+    try:
+        return ": ".join(open_source(path).left_out[0])
+    except UserError as error:
+        return str(error)
 
 
 def contents(source):
@@ -89,8 +99,47 @@ def test_paths_start_from_a_root_that_is_given(folder, tmp_path, name):
 )
 def test_a_problem_of_a_list_names_the_file_and_the_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=message):
-        open_source(str(tmp_path / name))
+    assert re.search(message, problem_of(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.lst", "1\tx.png\t3\n2\tx.png\t3\nx y\t3\n0\tsub/y.png\t4\n1\tx.png\t0.5\n"),
+        ("a.csv", "path,label\nx.png,3\nx.png,3,5\nsub/y.png,4\n,5\n"),
+    ],
+)
+def test_lines_that_name_no_photo_are_left_out_and_listed_everywhere(folder, name, text):
+    path = str(folder / name)
+    (folder / name).write_text(text)
+    source, (photos, skipped) = open_source(path), identity_photos(path)
+    assert contents(source) == [(picture(1), 3), (picture(2), 4)]
+    assert [photo.path for photo in photos] == [source.name(index) for index in range(2)]
+    assert skipped == source.left_out
+    numbers = {"a.lst": (2, 3, 5), "a.csv": (3, 5)}[name]
+    assert [place for place, _ in skipped] == [f"{path}:{number}" for number in numbers]
+
+
+def test_a_root_and_flat_without_a_list_or_folder_are_refused(folder):
+    for path in (folder, folder / "a.rec", folder / "a.bin"):
+        for read in (open_source, identity_photos):
+            with pytest.raises(UserError, match=r"--root has no effect, as .* is no list of paths"):
+                read(str(path), str(folder))
+    for path in (folder / "original.lst", folder / "a.rec"):
+        with pytest.raises(UserError, match=r"--flat has no effect, as .* is no folder of photos"):
+            identity_photos(str(path), flat=True)
+
+
+@pytest.mark.parametrize("label", [0.5, 16777216, -1, float("nan")])
+def test_labels_of_records_that_are_no_class_numbers(tmp_path, label):
+    with write_records(str(tmp_path / "a.rec")) as writer:
+        for record_id, value in enumerate((label, 3)):
+            writer.write(record_id, np.float32(value), picture(record_id))
+    with pytest.raises(UserError, match=r"a\.rec: record 0 has the label .*, which is no class number"):
+        open_source(str(tmp_path / "a.rec")).read(0)
+    photos, skipped = identity_photos(str(tmp_path / "a.rec"))
+    assert [photo.identity for photo in photos] == ["3"]
+    assert [name for name, _ in skipped] == [f"{tmp_path}/a.rec#0"]
 
 
 def test_names_of_a_csv_are_identities_without_a_class_number(folder):
@@ -210,8 +259,7 @@ def test_lists_in_utf_16_with_a_mark_are_read(folder, name, encoding):
 )
 def test_hostile_lists(folder, name, content, message):
     (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        open_source(str(folder / name))
+    assert re.search(message, problem_of(str(folder / name)))
 
 
 @pytest.mark.parametrize("label", ["²", "٣" * 30, "9" * 5000])

@@ -76,10 +76,25 @@ def test_the_command_says_it_once(data_dir, tmp_path, capsys):
     assert "no option ends this run" not in said
 
 
+def test_options_that_act_on_nothing_are_named(data_dir, tmp_path, capsys):
+    argv = ("--data-dir", data_dir, "--prefix", tmp_path / "m", *COMMON, 2, "--max-steps", 1)
+    idle = ("--margin-m", 0.3, "--easy-margin", 1, "--beta", 7, "--ckpt", 0, "--keep", 3, "--pretrained-fc7", "strict")
+    run(train_softmax, *argv, "--loss-type", 0, *idle, "--override", network=small_network, test=score)
+    said = capsys.readouterr().out
+    assert "no effect with --loss-type 0: --margin-m, --easy-margin, --beta\n" in said
+    assert "no effect with --ckpt 0: --keep\n" in said
+    assert "no effect without --pretrained: --pretrained-fc7\n" in said
+    assert "no effect without --resume: --override\n" in said
+    run(train_softmax, *argv, "--loss-type", 5, "--margin-a", 0.9, "--margin-b", 0.1, network=small_network, test=score)
+    assert "no effect" not in capsys.readouterr().out
+
+
 def test_the_command_refuses_too_many_classes(data_dir, tmp_path, capsys):
-    (tmp_path / "property").write_text("300000000,32,32")
+    (tmp_path / "property").write_text("16000000,32,32")
     for name in ("train.rec", "train.idx"):
         (tmp_path / name).symlink_to(f"{data_dir}/{name}")
-    error = error_of(capsys, train_softmax, "--data-dir", tmp_path, "--prefix", tmp_path / "m", *COMMON, 5)
-    assert "300000000 classes x 8" in error
-    assert "at most 268435455 classes" in error
+    error = error_of(
+        capsys, train_softmax, "--data-dir", tmp_path, "--prefix", tmp_path / "m", *COMMON, 5, "--emb-size", 200
+    )
+    assert "16000000 classes x 200" in error
+    assert "at most 10737418 classes" in error
