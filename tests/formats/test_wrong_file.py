@@ -26,7 +26,7 @@ def archive(kind):
     file = io.BytesIO()
     if kind == "zip":
         with zipfile.ZipFile(file, "w") as target:
-            target.writestr("model", b"content")
+            target.writestr(zipfile.ZipInfo("model"), b"content")  # of a fixed time
     else:
         with tarfile.open(fileobj=file, mode="w") as target:
             target.addfile(tarfile.TarInfo("model"))
