@@ -32,8 +32,8 @@ from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, positive
 from insightface_mx.datasets import hold_out
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.skipped import report_skipped
-from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.lock import lock_folder
+from insightface_mx.files.atomic import report_write_errors
+from insightface_mx.files.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, refuse_existing, write_lst, write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.lists import Photo, Skipped, write_csv

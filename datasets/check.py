@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Sequence
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say, start_logging
-from insightface_mx.formats.lock import lock_folder
+from insightface_mx.files.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, refuse_existing, write_training_set
 
 if TYPE_CHECKING:

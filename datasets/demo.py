@@ -19,8 +19,8 @@ from insightface_mx.cli.main import command_errors, make_parser
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import positive
 from insightface_mx.engine import BATCH_SIZE
+from insightface_mx.files.lock import lock_folder
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.lock import lock_folder
 
 if TYPE_CHECKING:
     from insightface_mx.eval.pairs import DataSet

@@ -26,8 +26,8 @@ from insightface_mx.cli.types import Range, Size, image_size, number, positive, 
 from insightface_mx.datasets.join import Embed, Member, centre, centres, embed_others, join_identities
 from insightface_mx.datasets.skipped import report_skipped
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
-from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.lock import lock_folder
+from insightface_mx.files.atomic import report_write_errors
+from insightface_mx.files.lock import lock_folder
 from insightface_mx.formats.training_set import LazyImages, TrainingSet, refuse_existing, write_training_set
 from insightface_mx.photos.lists import Skipped, write_csv
 

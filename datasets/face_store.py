@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.prepare import Preparer
-from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.chunks import ChunkStore
+from insightface_mx.files.atomic import report_write_errors
+from insightface_mx.files.chunks import ChunkStore
 from insightface_mx.photos import workers
 from insightface_mx.photos.lists import Photo
 from insightface_mx.photos.sources import photos_stamp

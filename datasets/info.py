@@ -16,8 +16,8 @@ import numpy as np
 from insightface_mx.base.errors import require
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
+from insightface_mx.files.atomic import atomic_path, report_write_errors
 from insightface_mx.formats import overwrite
-from insightface_mx.formats.atomic import atomic_path, report_write_errors
 from insightface_mx.formats.training_set import TrainingSet, verification_sets
 from insightface_mx.formats.verification_set import read_bin
 

@@ -16,7 +16,7 @@ from typing import Sequence
 
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
-from insightface_mx.formats.lock import lock_folder
+from insightface_mx.files.lock import lock_folder
 
 EXAMPLE = "insightface-demo-set --output demo/data"
 

@@ -24,9 +24,9 @@ from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import positive
 from insightface_mx.datasets.face_options import FaceOptions
 from insightface_mx.datasets.skipped import report_skipped
+from insightface_mx.files.atomic import report_write_errors
+from insightface_mx.files.lock import lock_file
 from insightface_mx.formats import overwrite
-from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.lock import lock_file
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos import pair_lists
 from insightface_mx.photos.lists import Photo

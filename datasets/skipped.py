@@ -7,7 +7,7 @@ import logging
 import os
 from collections import Counter
 
-from insightface_mx.formats.atomic import report_write_errors
+from insightface_mx.files.atomic import report_write_errors
 from insightface_mx.photos.lists import Skipped, write_csv
 
 MAX_REASONS = 10  # in a summary

@@ -23,9 +23,9 @@ from insightface_mx.base.machine import cpu_count
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.datasets.skipped import report_skipped
-from insightface_mx.formats.atomic import atomic_path, remove_leftovers, report_write_errors
-from insightface_mx.formats.chunks import ChunkStore
-from insightface_mx.formats.lock import lock_file
+from insightface_mx.files.atomic import atomic_path, remove_leftovers, report_write_errors
+from insightface_mx.files.chunks import ChunkStore
+from insightface_mx.files.lock import lock_file
 from insightface_mx.formats.training_set import TrainingSet
 from insightface_mx.photos.image_files import extension
 from insightface_mx.photos.lists import Skipped

@@ -113,7 +113,7 @@ def calibrated_threshold(path: str, far: float, length: int) -> float:
 
 def read_calibration(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Read unit embeddings (2n, d) and flags (n,). Raises UserError where the file does not hold them."""
-    from insightface_mx.formats.safe_npz import BadArrays, read_npz
+    from insightface_mx.files.safe_npz import BadArrays, read_npz
 
     try:
         arrays = read_npz(path)

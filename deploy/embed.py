@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from insightface_mx.deploy.face_model import Face, FaceModel
     from insightface_mx.deploy.face_table import FaceRow, Table, Writer
-    from insightface_mx.formats.chunks import ChunkStore
+    from insightface_mx.files.chunks import ChunkStore
     from insightface_mx.photos.sources import Source
 
 EXAMPLE = """
@@ -167,7 +167,7 @@ class ChunkEmbedder:
 def run(args: argparse.Namespace) -> None:
     """Embed everything and write the output, which no other process does at the same time."""
     from insightface_mx.deploy.face_table import find_writer
-    from insightface_mx.formats.lock import lock_file
+    from insightface_mx.files.lock import lock_file
 
     write = find_writer(args.output)
     overwrite.refuse_other_kind(args.output, "table of embeddings", args.force)
@@ -178,8 +178,8 @@ def run(args: argparse.Namespace) -> None:
 def embed_all(args: argparse.Namespace, write: Writer) -> None:
     """Embed everything, and let `write` write the output."""
     from insightface_mx.deploy.face_model import FaceModel
-    from insightface_mx.formats.atomic import report_write_errors
-    from insightface_mx.formats.chunks import ChunkStore
+    from insightface_mx.files.atomic import report_write_errors
+    from insightface_mx.files.chunks import ChunkStore
     from insightface_mx.photos.sources import open_source
 
     options = read_options(args, EmbedOptions)

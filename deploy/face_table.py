@@ -13,7 +13,7 @@ from typing import Callable, Dict, Iterable, NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.base.errors import UserError, require
-from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_npz
+from insightface_mx.files.atomic import atomic_path, report_write_errors, save_npz
 
 CORNERS = ("x1", "y1", "x2", "y2")
 

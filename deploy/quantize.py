@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.embedding import backends
     from insightface_mx.eval.pairs import load_bin
-    from insightface_mx.formats.atomic import atomic_path, report_write_errors
+    from insightface_mx.files.atomic import atomic_path, report_write_errors
     from insightface_mx.photos.sources import aligned_images
 
     output = args.output

@@ -9,7 +9,7 @@ import numpy as np
 
 from insightface_mx.base.compat import NDArray
 from insightface_mx.eval import roc
-from insightface_mx.formats.atomic import atomic_path
+from insightface_mx.files.atomic import atomic_path
 
 _GAP, _CAPTION = 10, 20  # pixels between two pairs, and for the line under each
 _WHITE, _RED = 255, (0, 0, 153)

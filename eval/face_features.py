@@ -24,8 +24,8 @@ from insightface_mx.embedding.options import NetworkOptions
 from insightface_mx.embedding.vectors import mirror
 from insightface_mx.engine.network_input import NetworkInput
 from insightface_mx.eval.feature_options import FeatureOptions
-from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.chunks import ChunkStore
+from insightface_mx.files.atomic import report_write_errors
+from insightface_mx.files.chunks import ChunkStore
 from insightface_mx.photos.alignment import align
 from insightface_mx.photos.decode import decode_photo, fit, network_input
 from insightface_mx.photos.lists import Photo

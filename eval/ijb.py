@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.eval.face_features import refuse_missing
     from insightface_mx.eval.template_set import read_set
     from insightface_mx.eval.template_tests import test_templates
-    from insightface_mx.formats.atomic import report_write_errors, save_text
+    from insightface_mx.files.atomic import report_write_errors, save_text
     from insightface_mx.photos.lists import write_csv
 
     templates = read_set(args.input, args.images, args.landmarks)

@@ -25,7 +25,7 @@ from typing import Dict, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
-from insightface_mx.formats.number_table import read_whole_numbers
+from insightface_mx.files.number_table import read_whole_numbers
 from insightface_mx.photos.lists import Photo, read_lines
 
 LANDMARKS = tuple(f"{axis}{point}" for point in range(1, 6) for axis in "xy")  # in the order of the files

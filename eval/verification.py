@@ -24,8 +24,8 @@ from insightface_mx.engine import BATCH_SIZE
 from insightface_mx.engine.network_input import INPUT_GROUP, USUAL_INPUT, NetworkInput
 from insightface_mx.eval.pairs import DataSet, VerificationResult, judge, load_bin, result_lines, test
 from insightface_mx.eval.roc import evaluate
+from insightface_mx.files.atomic import report_write_errors, save_npz
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.atomic import report_write_errors, save_npz
 
 __all__ = ["evaluate", "load_bin", "main", "test"]  # `import verification` offers the first three to other programs
 

@@ -17,8 +17,8 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.config import config_text
 from insightface_mx.cli.signals import describe, status_of
 from insightface_mx.cli.types import Size
-from insightface_mx.formats.atomic import report_write_errors, save_text
-from insightface_mx.formats.lock import lock_file
+from insightface_mx.files.atomic import report_write_errors, save_text
+from insightface_mx.files.lock import lock_file
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, TripletTrainingOptions
 from insightface_mx.symbols.variants import DEFAULTS

@@ -29,7 +29,8 @@ from small_training import score, small_network
 
 from insightface_mx import recipe, train_softmax
 from insightface_mx.base.compat import mx
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.training import build, loop
 from insightface_mx.training import state as training_state

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.conversion import file, proof, runtime
+from insightface_mx.conversion import proof
 from insightface_mx.conversion.fold_norms import fold_norms
-from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.operators import from_symbol
 from insightface_mx.formats import checkpoint
+from insightface_mx.onnx_files import file, runtime
+from insightface_mx.onnx_files.graph import Constants
 from insightface_mx.symbols import get_symbol
 
 SIZE = 9  # of the images that the operators below take

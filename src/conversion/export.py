@@ -9,16 +9,16 @@ import numpy as np
 from insightface_mx.base.compat import L2_EPSILON, Symbol, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import Size
-from insightface_mx.conversion import file
 from insightface_mx.conversion.fold_norms import fold_norms as folded
-from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.operators import from_symbol
 from insightface_mx.conversion.proof import Difference, check_equal, onnx_runner
-from insightface_mx.conversion.runtime import own_model
 from insightface_mx.engine import denormals, face_network
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
+from insightface_mx.files.atomic import atomic_path, report_write_errors
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.atomic import atomic_path, report_write_errors
+from insightface_mx.onnx_files import file
+from insightface_mx.onnx_files.graph import Constants
+from insightface_mx.onnx_files.runtime import own_model
 
 CLASS_WEIGHTS = "fc7_weight"
 

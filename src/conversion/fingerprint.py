@@ -36,7 +36,7 @@ from typing import Any, Mapping, NamedTuple
 import numpy as np
 
 from insightface_mx.conversion.fold_norms import LINEAR, NORM, Layer, factor_and_shift, find_layers
-from insightface_mx.conversion.graph import Constants, Graph, Node
+from insightface_mx.onnx_files.graph import Constants, Graph, Node
 
 WINDOW: dict[str, Any] = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "auto_pad": b"NOTSET"}
 POOLING = {**WINDOW, "kernel_shape": (), "ceil_mode": 0}

@@ -12,7 +12,7 @@ from typing import Container, Mapping, NamedTuple
 
 import numpy as np
 
-from insightface_mx.conversion.graph import Constants, Graph, Node
+from insightface_mx.onnx_files.graph import Constants, Graph, Node
 
 LINEAR = ("Conv", "Gemm")
 NORM = "BatchNormalization"

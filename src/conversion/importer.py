@@ -8,14 +8,15 @@ import numpy as np
 
 from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.cli.types import USUAL_SIZE, Size
-from insightface_mx.conversion import file, iresnet
+from insightface_mx.conversion import iresnet
 from insightface_mx.conversion.fingerprint import take_fingerprint
-from insightface_mx.conversion.graph import Constants, Graph, Node
 from insightface_mx.conversion.proof import Difference, check_equal, make_images, onnx_runner
 from insightface_mx.conversion.read_params import read_params
 from insightface_mx.conversion.recognise import recognise
-from insightface_mx.conversion.runtime import open_model
 from insightface_mx.engine import denormals
+from insightface_mx.onnx_files import file
+from insightface_mx.onnx_files.graph import Constants, Graph, Node
+from insightface_mx.onnx_files.runtime import open_model
 
 NAMED_NODES = 8  # insightface looks for the arithmetic of MXNet's networks in the names of the first nodes
 

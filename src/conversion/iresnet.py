@@ -20,12 +20,12 @@ import numpy as np
 from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError, require, shorten
 from insightface_mx.conversion.fold_norms import change_epsilon
-from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.proof import Difference, check_equal
 from insightface_mx.conversion.read_params import parameter_names
-from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.safe_pickle import DAMAGE
-from insightface_mx.formats.wrong_file import ZIP, refuse_wrong_file
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.safe_pickle import DAMAGE
+from insightface_mx.files.wrong_file import ZIP, refuse_wrong_file
+from insightface_mx.onnx_files.graph import Constants
 from insightface_mx.symbols import fresnet, get_symbol
 
 if TYPE_CHECKING:

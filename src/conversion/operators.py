@@ -10,11 +10,10 @@ import numpy as np
 
 from insightface_mx.base.compat import L2_EPSILON, Symbol
 from insightface_mx.base.errors import UserError, shorten
-from insightface_mx.conversion.graph import Constants, Graph, Node
 from insightface_mx.engine.symbol_graph import VARIABLE, Shape, Shapes, SymbolGraph, infer_shapes
 from insightface_mx.engine.symbol_graph import Node as SymbolNode
+from insightface_mx.onnx_files.graph import DATA, Constants, Graph, Node
 
-DATA = "data"
 ACTIVATIONS = {
     "prelu": "PRelu",
     "relu": "Relu",

@@ -13,7 +13,7 @@ from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size
-from insightface_mx.conversion.runtime import Model, Run, runner
+from insightface_mx.onnx_files.runtime import Model, Run, runner
 from insightface_mx.photos.sources import aligned_images
 
 LARGEST_DIFFERENCE = 1e-4  # max |a - b| / max |a|

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from insightface_mx.base.errors import UserError, pip_command
-from insightface_mx.conversion.file import DESCRIPTION, INT8_PRODUCER, require_onnx
+from insightface_mx.onnx_files.file import DESCRIPTION, INT8_PRODUCER, require_onnx
 
 OPSET = 13  # the first that has a scale for every channel
 

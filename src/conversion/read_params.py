@@ -8,8 +8,8 @@ from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.conversion.fingerprint import Fingerprint, Step
 from insightface_mx.conversion.fold_norms import LINEAR, NORM, Layer, change_epsilon, fold_layer
-from insightface_mx.conversion.graph import Constants, Node
 from insightface_mx.conversion.recognise import Match
+from insightface_mx.onnx_files.graph import Constants, Node
 
 DATA_NORM = "bn_data"  # the batch norm on the images of version_input 2
 

@@ -21,8 +21,8 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.cli.types import USUAL_SIZE, Size
 from insightface_mx.conversion.fingerprint import TRAINED, Fingerprint, Step, describe, take_fingerprint
 from insightface_mx.conversion.fold_norms import LINEAR
-from insightface_mx.conversion.graph import Constants
 from insightface_mx.conversion.operators import ACTIVATIONS, from_symbol
+from insightface_mx.onnx_files.graph import Constants
 from insightface_mx.symbols import NAMES, get_symbol
 from insightface_mx.symbols.symbol_utils import HEADS
 

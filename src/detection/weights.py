@@ -18,8 +18,9 @@ import numpy as np
 from insightface_mx.base.compat import Params, Symbol, mx
 from insightface_mx.base.errors import UserError, pip_command
 from insightface_mx.base.limits import MAX_WEIGHTS_BYTES
-from insightface_mx.formats import checkpoint, safe_pickle
-from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.files import safe_pickle
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.formats import checkpoint
 from insightface_mx.symbols import mtcnn
 
 

@@ -20,8 +20,7 @@ import numpy as np
 from insightface_mx.base.compat import Context, mx, mxnet_lock
 from insightface_mx.base.errors import UserError, pip_command, shorten
 from insightface_mx.cli.types import USUAL_SIZE, Size, size_text
-from insightface_mx.conversion import file as onnx_file
-from insightface_mx.conversion import proof, runtime
+from insightface_mx.conversion import proof
 from insightface_mx.embedding.choices import CHOICES, PACKAGES
 from insightface_mx.embedding.exported import Unfit, export_once
 from insightface_mx.engine import BATCH_SIZE, face_network
@@ -30,6 +29,8 @@ from insightface_mx.engine.devices import get_contexts
 from insightface_mx.engine.network import embed_in_batches, load_model
 from insightface_mx.engine.network_input import USUAL_INPUT, NetworkInput
 from insightface_mx.formats import checkpoint
+from insightface_mx.onnx_files import file as onnx_file
+from insightface_mx.onnx_files import runtime
 
 INT8_COSINE = 0.98  # between two runtimes' int8 embeddings of an image: they round at different places
 

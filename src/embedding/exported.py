@@ -17,8 +17,9 @@ from insightface_mx.cli.types import Size
 from insightface_mx.conversion import export, proof
 from insightface_mx.engine import face_network
 from insightface_mx.engine.network_input import NetworkInput
-from insightface_mx.formats import atomic, cache, checkpoint, sealed
-from insightface_mx.formats.safe_npz import read_npy
+from insightface_mx.files import atomic, cache, sealed
+from insightface_mx.files.safe_npz import read_npy
+from insightface_mx.formats import checkpoint
 
 
 class Unfit(UserError):

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Iterable
 
 from insightface_mx.base.compat import mx
-from insightface_mx.formats.atomic import atomic_path
-from insightface_mx.formats.cache import cache_folder
-from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.files.atomic import atomic_path
+from insightface_mx.files.cache import cache_folder
+from insightface_mx.files.regular_file import open_regular
 
 FLAGS = ("-std=c++11", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 _HASH_LENGTH = 64  # hexadecimal digits of SHA-256

@@ -17,11 +17,11 @@ from insightface_mx.base.compat import NDArray, Params, Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size, image_size
-from insightface_mx.formats import manifest
-from insightface_mx.formats.atomic import atomic_path, report_write_errors
+from insightface_mx.files import manifest
+from insightface_mx.files.atomic import atomic_path, report_write_errors
+from insightface_mx.files.wrong_file import refuse_wrong_file
 from insightface_mx.formats.params_file import Shape, check_arrays
 from insightface_mx.formats.symbol_file import read_graph
-from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 Network = Tuple[Symbol, Params, Params]  # graph, arguments, auxiliary states
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_CLASSES
-from insightface_mx.formats.cache import cached
+from insightface_mx.files.cache import cached
 from insightface_mx.formats.identity_table import MENDING, IdentityTable, read_table
 from insightface_mx.formats.recordio import RecordFile
 

@@ -10,9 +10,10 @@ import os
 from typing import Any, Mapping
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats import checkpoint, manifest
-from insightface_mx.formats.atomic import report_write_errors
-from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.files import manifest
+from insightface_mx.files.atomic import report_write_errors
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.formats import checkpoint
 from insightface_mx.formats.symbol_file import read_graph
 
 # how files of a kind begin

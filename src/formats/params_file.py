@@ -15,8 +15,8 @@ from typing import BinaryIO, Tuple
 
 from insightface_mx.base import limits
 from insightface_mx.base.errors import UserError, shorten
-from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.wrong_file import refuse_wrong_file
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import refuse_wrong_file
 
 Shape = Tuple[int, ...]
 

@@ -24,8 +24,10 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_WORD
-from insightface_mx.formats.atomic import atomic_path
-from insightface_mx.formats.cache import cached
+from insightface_mx.files.atomic import atomic_path
+from insightface_mx.files.cache import cached
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import refuse_wrong_file
 from insightface_mx.formats.record_heads import Heads, read_heads
 from insightface_mx.formats.record_parts import (
     COMPLETE,
@@ -39,8 +41,6 @@ from insightface_mx.formats.record_parts import (
     stored_length,
     stored_parts,
 )
-from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 _READ_AHEAD = 1 << 13  # bytes: most records are read in one step
 _PROBES = 64  # records that are looked at when a file is opened

@@ -13,8 +13,8 @@ from typing import Any, Dict, Iterable
 
 from insightface_mx.base import limits
 from insightface_mx.base.errors import UserError, shorten
-from insightface_mx.formats.json_file import read_json
-from insightface_mx.formats.wrong_file import refuse_wrong_file
+from insightface_mx.files.json_file import read_json
+from insightface_mx.files.wrong_file import refuse_wrong_file
 
 VARIABLE = "null"  # the operator of an argument or auxiliary state
 _NODE_KEYS = {"op", "name", "inputs", "attrs", "attr", "param", "backward_source_id", "control_deps", "subgraphs"}

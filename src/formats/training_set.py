@@ -14,11 +14,11 @@ from typing import Any, Callable, Collection, Generic, Iterable, Iterator, Named
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_CLASSES, MAX_PROPERTY, MAX_SIDE
-from insightface_mx.formats.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.files.atomic import atomic_path, report_write_errors, save_text
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import refuse_wrong_file
 from insightface_mx.formats.face_records import FaceRecords
 from insightface_mx.formats.recordio import LARGEST_EXACT, write_records
-from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.wrong_file import refuse_wrong_file
 
 _PROPERTY_LINE = "its first line must be classes,height,width, three whole numbers"
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import PAIRED_IMAGE_BYTES, PAIRED_IMAGES
-from insightface_mx.formats import safe_pickle
-from insightface_mx.formats.atomic import atomic_path
-from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.wrong_file import refuse_wrong_file
+from insightface_mx.files import safe_pickle
+from insightface_mx.files.atomic import atomic_path
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import refuse_wrong_file
 
 _NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")  # types of numpy
 

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MANY_PIXELS, MAX_LENGTH, MAX_PIXELS, MAX_SCANS
 from insightface_mx.cli.types import Size
-from insightface_mx.formats.regular_file import open_regular
-from insightface_mx.formats.safe_pickle import DAMAGE
+from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.safe_pickle import DAMAGE
 from insightface_mx.photos.image_files import KNOWN, Header, is_usual_jpeg, read_header
 
 if importlib.util.find_spec("simplejpeg"):

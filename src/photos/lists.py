@@ -16,8 +16,8 @@ import os
 from typing import Iterable, Iterator, List, NamedTuple, Sequence, TextIO, Tuple, cast
 
 from insightface_mx.base.errors import UserError, shorten
-from insightface_mx.formats.atomic import atomic_path
-from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.files.atomic import atomic_path
+from insightface_mx.files.regular_file import open_regular
 
 NO_LABEL = -1
 SOURCES = (  # help text

@@ -18,10 +18,10 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.repeats import first_places
 from insightface_mx.cli.types import Size
-from insightface_mx.formats import cache
+from insightface_mx.files import cache
+from insightface_mx.files.regular_file import open_regular
 from insightface_mx.formats.face_records import FaceRecords
 from insightface_mx.formats.recordio import RecordFile
-from insightface_mx.formats.regular_file import open_regular
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos.decode import decode_photo, fit, network_input
 from insightface_mx.photos.identities import class_of, folder_photos, refuse_root

@@ -9,7 +9,8 @@ from typing import Callable, Dict, Sequence
 
 from insightface_mx.base.compat import Module, Params, Symbol
 from insightface_mx.engine import module_state
-from insightface_mx.formats import atomic, checkpoint, manifest
+from insightface_mx.files import atomic, manifest
+from insightface_mx.formats import checkpoint
 from insightface_mx.training.metrics import TrainingStatistics
 from insightface_mx.training.options import BEST_AS_ONE, EVERY_TEST, NEVER, RunOptions
 from insightface_mx.training.state import Metadata

@@ -9,7 +9,7 @@ from typing import Any, Dict
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import group_fields
 from insightface_mx.cli.types import size_text
-from insightface_mx.formats import manifest
+from insightface_mx.files import manifest
 from insightface_mx.training.batches import ImageIterator
 from insightface_mx.training.state import Metadata
 

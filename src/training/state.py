@@ -16,7 +16,8 @@ from typing import Any, Dict, Iterable, NamedTuple
 from insightface_mx.base.compat import Params
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_COUNT
-from insightface_mx.formats import atomic, checkpoint, manifest
+from insightface_mx.files import atomic, manifest
+from insightface_mx.formats import checkpoint
 
 Metadata = Dict[str, Any]  # of a run, in JSON's types
 

@@ -55,7 +55,7 @@ print(len(names), *loading)
 """
 
 
-@pytest.mark.parametrize("room", ["base", "cli", "formats", "photos"])
+@pytest.mark.parametrize("room", ["base", "cli", "files", "formats", "photos"])
 def test_rooms_that_do_not_load_mxnet(room):
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_A_ROOM.format(room=room)], capture_output=True, text=True, check=True

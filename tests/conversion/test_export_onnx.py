@@ -14,9 +14,10 @@ from old_client import install
 from onnx import numpy_helper
 from onnx_networks import save_network, save_params
 
-from insightface_mx.conversion import file, importer, operators, proof, runtime
+from insightface_mx.conversion import importer, operators, proof
 from insightface_mx.deploy import export_onnx
-from insightface_mx.formats import manifest
+from insightface_mx.files import manifest
+from insightface_mx.onnx_files import file, runtime
 
 
 @pytest.fixture(scope="module")

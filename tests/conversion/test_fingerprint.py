@@ -10,7 +10,7 @@ import pytest
 
 from insightface_mx.conversion import fingerprint
 from insightface_mx.conversion.fingerprint import describe, take_fingerprint
-from insightface_mx.conversion.graph import Graph, Node
+from insightface_mx.onnx_files.graph import Graph, Node
 
 
 def example():

@@ -69,7 +69,8 @@ def test_use_is_one_line_and_status_2(packages, command, argv, message):
 def test_modules_are_imported_without_the_extras():
     code = """
 from insightface_mx.base.errors import UserError
-from insightface_mx.conversion import export, file, importer, iresnet, proof, quantize, runtime
+from insightface_mx.conversion import export, importer, iresnet, proof, quantize
+from insightface_mx.onnx_files import file, runtime
 for use in (lambda: file.load("a.onnx"), lambda: runtime.open_model("a.onnx"), lambda: iresnet.load("a.pth"),
             lambda: quantize.quantize("a.onnx", "b.onnx", None)):
     try:

@@ -8,7 +8,7 @@ from brightness_set import content, face
 from harness import error_of, no_file_over, run
 
 from insightface_mx.datasets import info, unpack
-from insightface_mx.formats.chunks import ChunkStore
+from insightface_mx.files.chunks import ChunkStore
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.sources import file_stamp
 

@@ -13,7 +13,8 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.deploy import compare
 from insightface_mx.deploy.face_model import FaceModel
 from insightface_mx.eval import roc
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 PAIRS = 400

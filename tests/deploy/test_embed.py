@@ -17,7 +17,7 @@ from insightface_mx.deploy import embed, face_table
 from insightface_mx.deploy.face_model import Face, FaceModel
 from insightface_mx.deploy.face_options import EmbedOptions
 from insightface_mx.eval import verification
-from insightface_mx.formats import manifest
+from insightface_mx.files import manifest
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos import decode, sources

@@ -13,7 +13,8 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.conversion import export
 from insightface_mx.deploy import benchmark, export_onnx
 from insightface_mx.embedding import backends
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 IMAGES = np.random.RandomState(6).randint(0, 256, (5, 3, 112, 112)).astype(np.uint8)

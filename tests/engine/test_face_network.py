@@ -28,7 +28,8 @@ from insightface_mx.engine.network import embed as embed_images
 from insightface_mx.engine.network import load_model
 from insightface_mx.engine.network_input import NetworkInput
 from insightface_mx.eval import verification
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint
 from insightface_mx.formats.training_set import TrainingSet, write_training_set
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)

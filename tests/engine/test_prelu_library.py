@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from insightface_mx.engine import prelu_library
-from insightface_mx.formats import cache
+from insightface_mx.files import cache
 
 
 @pytest.fixture

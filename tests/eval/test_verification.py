@@ -16,7 +16,8 @@ from insightface_mx.engine import devices
 from insightface_mx.engine import network as embedding
 from insightface_mx.engine.cpu_rewrite import OnceLog
 from insightface_mx.eval import bad_cases, pairs, roc, verification
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint
 from insightface_mx.formats.verification_set import write_bin
 
 HEIGHT, WIDTH, LENGTH = 16, 16, 3

@@ -9,7 +9,8 @@ import pytest
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats import atomic, checkpoint, manifest
+from insightface_mx.files import atomic, manifest
+from insightface_mx.formats import checkpoint
 
 
 def network():

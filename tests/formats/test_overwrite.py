@@ -8,7 +8,8 @@ from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.datasets import info, pairs
 from insightface_mx.deploy import embed, export_onnx, import_onnx, model_slim, quantize
-from insightface_mx.formats import checkpoint, manifest, overwrite
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint, overwrite
 
 CONTENT = {
     "ONNX file": b"\x08\x07\x12",

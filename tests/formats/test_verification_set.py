@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats import safe_pickle
+from insightface_mx.files import safe_pickle
 from insightface_mx.formats.verification_set import read_bin, write_bin
 
 IMAGES = [b"\xff\xd8\x00A\n'\"\\", b"\x89PNG\r\n"]

@@ -16,7 +16,7 @@ from hostile.rule import VALUE, Case, Group
 
 from insightface_mx.embedding import backends
 from insightface_mx.engine import prelu_library
-from insightface_mx.formats.cache import cache_folder
+from insightface_mx.files.cache import cache_folder
 
 CACHE = "cache/insightface-mx"
 NOBODY = 65534

@@ -16,7 +16,8 @@ from hostile.rule import EITHER, ERROR, Case, Group
 
 from insightface_mx.base.compat import mx
 from insightface_mx.engine.network import load_model
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint
 from insightface_mx.training.fine_tuning import load_pretrained
 
 PARAMS, MANIFEST = "net-0001.params", "net-0001.json"

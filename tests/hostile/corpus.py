@@ -47,12 +47,12 @@ OF_A_NUMBER = 3
 # Known failures of earlier versions have numbers; h01, h02 ... begin the names of their cases. Those of processes,
 # outputs and streams are tested elsewhere: number -> file and test.
 ELSEWHERE: dict[int, tuple[str, str]] = {
-    5: ("formats/test_lock.py", "test_a_second_process_is_told_who_writes"),
-    6: ("formats/test_lock.py", "test_a_second_process_is_told_who_writes"),
+    5: ("files/test_lock.py", "test_a_second_process_is_told_who_writes"),
+    6: ("files/test_lock.py", "test_a_second_process_is_told_who_writes"),
     8: ("cli/test_output.py", "test_standard_output_that_cannot_be_written"),
     9: ("training/test_progress.py", "test_tensorboard_on_a_full_disk_ends_with_one_warning"),
-    21: ("formats/test_atomic.py", "test_a_link_in_the_place_of_the_temporary_file_is_not_followed"),
-    24: ("formats/test_atomic.py", "test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_not"),
+    21: ("files/test_atomic.py", "test_a_link_in_the_place_of_the_temporary_file_is_not_followed"),
+    24: ("files/test_atomic.py", "test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_not"),
     33: ("cli/test_signals.py", "test_one_line_and_the_status_of_a_shell"),
 }
 

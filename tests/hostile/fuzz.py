@@ -28,13 +28,14 @@ with atheris.instrument_imports(
 
     from insightface_mx.base.errors import UserError
     from insightface_mx.cli.config import read_config
-    from insightface_mx.conversion import file as onnx_file
     from insightface_mx.deploy.compare import calibrated_threshold
     from insightface_mx.detection import weights
-    from insightface_mx.formats import checkpoint, manifest, safe_pickle
+    from insightface_mx.files import manifest, safe_pickle
+    from insightface_mx.formats import checkpoint
     from insightface_mx.formats.recordio import find_offsets
     from insightface_mx.formats.training_set import TrainingSet, read_property
     from insightface_mx.formats.verification_set import read_bin
+    from insightface_mx.onnx_files import file as onnx_file
     from insightface_mx.options import SoftmaxOptions
     from insightface_mx.photos import decode, lists, pair_lists
     from insightface_mx.presets import PRESETS

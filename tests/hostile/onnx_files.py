@@ -12,8 +12,9 @@ from hostile.mutations import changed, file_cases, with_file
 from hostile.rule import EITHER, ERROR, Case, Group
 from onnx import TensorProto, helper, numpy_helper
 
-from insightface_mx.conversion import export, file, importer, proof
+from insightface_mx.conversion import export, importer, proof
 from insightface_mx.embedding import backends
+from insightface_mx.onnx_files import file
 
 NAME = "net.onnx"
 BIG = 1 << 40

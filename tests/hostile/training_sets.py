@@ -19,7 +19,7 @@ from hostile.verification import images
 from insightface_mx.base.errors import UserError
 from insightface_mx.datasets import checks
 from insightface_mx.datasets.info import describe
-from insightface_mx.formats import cache
+from insightface_mx.files import cache
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.formats.training_set import TrainingSet, write_training_set
 from insightface_mx.image_iter import FaceImageIter

@@ -18,7 +18,8 @@ from insightface_mx import train_softmax, train_triplet
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.engine import module_state
-from insightface_mx.formats import checkpoint, manifest
+from insightface_mx.files import manifest
+from insightface_mx.formats import checkpoint
 from insightface_mx.formats.recordio import RecordFile
 from insightface_mx.options import NetworkOptions, SoftmaxOptions
 from insightface_mx.training import resume_check

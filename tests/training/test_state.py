@@ -6,7 +6,7 @@ import pytest
 
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats import manifest
+from insightface_mx.files import manifest
 from insightface_mx.training import state
 
 TESTS = {"count": 2, "best": [0.5, 0.25], "best_number": 1, "saved": [1, 2], "saved_step": 4}
