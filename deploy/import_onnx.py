@@ -20,6 +20,7 @@ import argparse
 from typing import Sequence
 
 from insightface_mx.base.errors import UserError, require
+from insightface_mx.cli.fields import refuse_idle
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import size_text
@@ -59,6 +60,9 @@ def run(args: argparse.Namespace) -> None:
 def _check_options(args: argparse.Namespace) -> None:
     if bool(args.file) == bool(args.torch):
         raise UserError("name one network: FILE.onnx or --torch FILE.pth")
+    if args.torch:
+        given = (("--mean", args.mean), ("--std", args.std))
+        refuse_idle([name for name, value in given if value is not None], "with --torch: leave it out")
     if (args.mean is None) != (args.std is None):
         raise UserError("--mean and --std go together")
     if args.std == 0:

@@ -13,6 +13,7 @@ import csv
 import io
 import math
 import os
+import re
 from typing import Iterable, Iterator, List, NamedTuple, Sequence, TextIO, Tuple, cast
 
 from insightface_mx.base.errors import UserError, shorten
@@ -28,6 +29,8 @@ READABLE = "only folders, lists (.lst, .csv, or a path a line), .rec and .bin fi
 
 _LST_GRAMMAR = "a line is aligned (0 or 1), path, label, or im2rec's number, label, path, with tabs between"
 _CSV_GRAMMAR = "a row is path,label"
+
+_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")  # a whole number as spreadsheets and pandas may write it
 
 Skipped = List[Tuple[str, str]]  # what is left out: its name, or file and line, and the reason
 
@@ -141,6 +144,7 @@ def _csv_row(fields: list[str]) -> Photo:
     if len(fields) > 2 or not all(field.strip() for field in fields):
         raise ValueError(_CSV_GRAMMAR)
     path, identity = fields[0].strip(), fields[-1].strip() if len(fields) == 2 else ""
+    identity = _WHOLE.sub(r"\1", identity)
     if identity == str(NO_LABEL):
         return Photo(path)
     return Photo(path, identity, int(identity) if is_class(identity) else NO_LABEL)

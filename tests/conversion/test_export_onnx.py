@@ -156,6 +156,10 @@ def others(tmp_path_factory):
         (["--model", "{y1},0", "--output", "{y1}-symbol.json/a.onnx"], "cannot save"),
         (["--model", "{others}/Z,0", "--output", "a.onnx"], "has no node fc1_output"),
         (["--model", "{y1},0"], "give a file to write"),
+        (
+            ["--model", "{y1},0", "--torch", "a.pth", "--head", "--fold-norms"],
+            "--fold-norms and --head have no effect without --output",
+        ),
     ],
 )
 def test_errors_are_one_line_and_status_2(args, message, y1, others, tmp_path, capsys, monkeypatch):

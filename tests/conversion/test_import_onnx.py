@@ -244,6 +244,7 @@ def test_a_file_without_layers_is_none_of_the_networks(tmp_path, capsys):
         ([], "name one network"),
         (["a.onnx", "--torch", "a.pth"], "name one network"),
         (["a.onnx", "--mean", "1"], "--mean and --std go together"),
+        (["--torch", "a.pth", "--mean", "1", "--std", "2"], "--mean and --std have no effect with --torch"),
         (["a.onnx", "--mean", "1", "--std", "0"], "--std must not be 0"),
     ],
 )

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import small_network
+from harness import error_of
 from onnx import numpy_helper
 
 from insightface_mx.base.compat import mx
@@ -207,6 +208,11 @@ def test_a_checkpoint_of_another_network_is_one_error(model, tmp_path, caplog):
     with pytest.raises(UserError, match=r"net-0001\.params does not fit .*: conv_1_conv2d_weight is missing"):
         backends.load(f"{tmp_path}/net,1")
     assert not caplog.records
+
+
+def test_the_benchmark_takes_networks_or_a_model(capsys):
+    error = error_of(capsys, benchmark, "--model", "a,1", "--networks", "r18")
+    assert error == "error: --networks has no effect with --model: leave one of them out\n"
 
 
 def test_a_row_of_the_benchmark():

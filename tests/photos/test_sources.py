@@ -19,6 +19,7 @@ LISTS = {
     "im2rec.lst": "0\t3.0\tx.png\n1\t4.0\tsub/y.png\n",
     "title.csv": "path,label\nx.png,3\nsub/y.png,4\n",
     "rows.csv": "x.png,3\nsub/y.png,4\n",
+    "points.csv": "x.png,3.0\nsub/y.png,4.00\n",
 }
 PLAIN = {"plain": "x.png\nsub/y.png\n", "plain.lst": "x.png\n\nsub/y.png\n", "plain.csv": "path\nx.png\nsub/y.png\n"}
 
