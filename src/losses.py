@@ -298,7 +298,7 @@ def idle_options(options: LossOptions) -> list[str]:
     """Return the options that are not at their defaults and act on other losses only: '--easy-margin'."""
     rows = {number: {*loss.ranges, *loss.others} for number, loss in LOSSES.items()}
     of_others = set().union(*rows.values()) - rows[options.loss_type]
-    return changed(options, "scale", *sorted(of_others))
+    return changed(options, *sorted(of_others))
 
 
 # SphereFace's beta, which falls while it trains.

@@ -83,6 +83,7 @@ def train(
     advice.warn_of_one_class(classes, images.records.path)
     advice.warn_of_one_image(embedding, data.batch_per_device)
     advice.warn_of_idle_options(losses.idle_options(loss), f"with --loss-type {loss.loss_type}")
+    advice.warn_of_idle_options(changed(loss, "scale"), "as in the original")
     if not options.run.pretrained:
         advice.warn_of_idle_options(changed(loss, "pretrained_fc7"), "without --pretrained")
     advice.warn_of_idle_run_options(options.run)

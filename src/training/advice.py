@@ -62,7 +62,7 @@ def warn_of_one_image(embedding: Symbol, images: int) -> None:
 def warn_of_idle_options(options: Sequence[str], reason: str) -> None:
     """Log a warning where options that were given act on nothing; reason: why not, 'with --loss-type 4'."""
     if options:
-        logging.warning("no effect %s: %s", reason, ", ".join(options))
+        logging.warning("%s: no effect %s", ", ".join(options), reason)
 
 
 def warn_of_idle_run_options(options: RunOptions) -> None:

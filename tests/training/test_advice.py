@@ -79,12 +79,14 @@ def test_the_command_says_it_once(data_dir, tmp_path, capsys):
 def test_options_that_act_on_nothing_are_named(data_dir, tmp_path, capsys):
     argv = ("--data-dir", data_dir, "--prefix", tmp_path / "m", *COMMON, 2, "--max-steps", 1)
     idle = ("--margin-m", 0.3, "--easy-margin", 1, "--beta", 7, "--ckpt", 0, "--keep", 3, "--pretrained-fc7", "strict")
+    idle += ("--scale", 0.5)
     run(train_softmax, *argv, "--loss-type", 0, *idle, "--override", network=small_network, test=score)
     said = capsys.readouterr().out
-    assert "no effect with --loss-type 0: --margin-m, --easy-margin, --beta\n" in said
-    assert "no effect with --ckpt 0: --keep\n" in said
-    assert "no effect without --pretrained: --pretrained-fc7\n" in said
-    assert "no effect without --resume: --override\n" in said
+    assert "--margin-m, --easy-margin, --beta: no effect with --loss-type 0\n" in said
+    assert "--scale: no effect as in the original\n" in said
+    assert "--keep: no effect with --ckpt 0\n" in said
+    assert "--pretrained-fc7: no effect without --pretrained\n" in said
+    assert "--override: no effect without --resume\n" in said
     run(train_softmax, *argv, "--loss-type", 5, "--margin-a", 0.9, "--margin-b", 0.1, network=small_network, test=score)
     assert "no effect" not in capsys.readouterr().out
 
