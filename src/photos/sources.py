@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import logging
 import os
 from types import MappingProxyType
 from typing import Iterable, Mapping, Sequence
@@ -201,6 +202,10 @@ def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:
         UserError: The source cannot be read, or none of these images can be used.
     """
     source = open_source(path)
+    if source.left_out:
+        logging.warning(
+            "%d lines of %s name no image; the first: %s: %s", len(source.left_out), path, *source.left_out[0]
+        )
     indexes: Sequence[int] = range(len(source))
     if source.repeated:
         indexes = [index for index in indexes if index not in source.repeated]

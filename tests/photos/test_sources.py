@@ -185,6 +185,12 @@ def test_aligned_images_are_spread_and_leave_out_what_cannot_be_used(tmp_path):
         aligned_images(str(tmp_path), (12, 10), 3)
 
 
+def test_aligned_images_of_a_list_tell_of_lines_that_name_none(folder, caplog):
+    (folder / "a.lst").write_text("1\tx.png\t3\n2\tx.png\n1\tx.png\tz\n")
+    assert aligned_images(str(folder / "a.lst"), (12, 10), 3).shape == (1, 3, 12, 10)
+    assert f"2 lines of {folder}/a.lst name no image; the first: {folder}/a.lst:2: a line is aligned" in caplog.text
+
+
 def test_aligned_images_of_a_verification_set_are_different(tmp_path):
     images = [cv2.imencode(".png", np.full((8, 8, 3), 10 * value, np.uint8))[1].tobytes() for value in range(6)]
     write_bin(str(tmp_path / "pairs.bin"), [images[value] for value in (0, 1, 0, 2, 0, 3, 4, 0, 0, 5)], [True] * 5)
