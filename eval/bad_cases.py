@@ -54,10 +54,14 @@ def write_sheet(path: str, images: NDArray, pairs: WrongPairs) -> None:
         images: (2n, 3, height, width) uint8, RGB.
         pairs: As `wrong_pairs` returns them; at least one.
     """
-    cells = [_cell(images, pair) for pair in pairs]
+    save_sheet(path, [_cell(images, pair) for pair in pairs])
+
+
+def save_sheet(path: str, cells: Sequence[np.ndarray]) -> None:
+    """Write cells of one size, four or more in a row, to a PNG file, completely or not at all."""
     columns = max(4, int(np.sqrt(len(cells) / 2)))  # a cell being twice as wide as high
-    cells += [np.full_like(cells[0], _WHITE)] * (-len(cells) % columns)
-    rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
+    filled = [*cells, *[np.full_like(cells[0], _WHITE)] * (-len(cells) % columns)]
+    rows = [np.hstack(filled[start : start + columns]) for start in range(0, len(filled), columns)]
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(cv2.imencode(".png", np.vstack(rows))[1].tobytes())
 
@@ -65,9 +69,13 @@ def write_sheet(path: str, images: NDArray, pairs: WrongPairs) -> None:
 def _cell(images: NDArray, wrong: WrongPair) -> np.ndarray:
     """Draw one pair, BGR."""
     both = images[2 * wrong.pair : 2 * wrong.pair + 2].asnumpy().transpose(0, 2, 3, 1)[:, :, :, ::-1]
-    height, width = both.shape[1], 2 * both.shape[2]
+    return draw_cell(list(both), f"{wrong.pair}: {wrong.distance:.3f} ({wrong.threshold:.2f})")
+
+
+def draw_cell(faces: Sequence[np.ndarray], caption: str) -> np.ndarray:
+    """Draw faces (height, width, 3), BGR, side by side over a caption."""
+    height, width = faces[0].shape[0], sum(face.shape[1] for face in faces)
     cell = np.full((height + _CAPTION, width + _GAP, 3), _WHITE, np.uint8)
-    cell[:height, :width] = np.hstack(both)
-    caption = f"{wrong.pair}: {wrong.distance:.3f} ({wrong.threshold:.2f})"
+    cell[:height, :width] = np.hstack(faces)
     cv2.putText(cell, caption, (2, height + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _RED, 1, cv2.LINE_AA)
     return cell

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator, NamedTuple, Sequence
@@ -88,10 +89,21 @@ class FaceReader:
 
         with mxnet_lock:
             self._detector = self._detector or load_detector()
-        found = find_faces(self._detector, [image])[0]
+        found = find_faces(self._detector, [image], longest=math.inf)[0]
         if found is None:
             raise ValueError("no face found; --aligned takes images as they are")
         return align(found.view.image, found.points[0].reshape(2, 5).T, self.image_size)
+
+
+def load_detector(folder: str, device: str) -> MtcnnDetector:
+    """Load the detector that `insightface-embed` uses; folder: its networks, '' for those of the package mtcnn."""
+    from insightface_mx.detection.detector import MtcnnDetector
+    from insightface_mx.engine.denormals import flush_in_threads
+    from insightface_mx.engine.devices import get_contexts
+
+    contexts = get_contexts(device)
+    flush_in_threads(contexts)
+    return MtcnnDetector(folder or None, accurate_landmark=bool(folder), ctx=contexts[0])
 
 
 class Features:

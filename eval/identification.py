@@ -77,18 +77,31 @@ def search(
     mate = best[mated, place[mated]]
     before = best[mated] > mate[:, None] if ties == FOR else best[mated] >= mate[:, None]
     rank = before.sum(axis=1) + (ties == FOR)  # `>=` counts the mate itself
-    strangers = best[~mated].max(axis=1)
-    if not len(strangers):
-        nothing = np.full(len(targets), np.nan)
-        return Identification(_rates(rank[:, None] <= wanted), nothing, nothing.copy(), nothing.copy())
-    thresholds = strict_thresholds(strangers, targets)
-    found = (rank[:, None] == 1) & (mate[:, None] > thresholds)
-    return Identification(
-        _rates(rank[:, None] <= wanted), _rates(found), thresholds, _rates(strangers[:, None] > thresholds)
-    )
+    return identification_rates(rank, mate, best[~mated].max(axis=1), targets, wanted)
 
 
-def ordered_pairs(subjects: Sequence[int] | np.ndarray) -> np.ndarray:
+def identification_rates(
+    ranks: np.ndarray, mates: np.ndarray, strangers: np.ndarray, fpirs: np.ndarray, wanted: np.ndarray
+) -> Identification:
+    """Return the rates of searches.
+
+    Args:
+        ranks: (m,) rank of the mate in each search that has one.
+        mates: (m,) similarity of that mate.
+        strangers: (n,) highest similarity in each search without a mate.
+        fpirs: The false positive identification rates.
+        wanted: The ranks k.
+    """
+    if len(strangers):
+        thresholds = strict_thresholds(strangers, fpirs)
+        tpir = _rates((ranks[:, None] == 1) & (mates[:, None] > thresholds))
+        reached = _rates(strangers[:, None] > thresholds)
+    else:
+        tpir, thresholds, reached = np.full((3, len(fpirs)), np.nan)
+    return Identification(_rates(ranks[:, None] <= wanted), tpir, thresholds, reached)
+
+
+def ordered_pairs(subjects: Sequence[int] | Sequence[str] | np.ndarray) -> np.ndarray:
     """Return (n, 2) indices of all ordered pairs of two probes of one subject, by first, then by second probe."""
     subjects = np.asarray(subjects)
     order = np.argsort(subjects, kind="stable")
@@ -100,7 +113,9 @@ def ordered_pairs(subjects: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def distractor_ranks(
-    probes: np.ndarray, subjects: Sequence[int] | np.ndarray, distractors: np.ndarray | Iterator[np.ndarray]
+    probes: np.ndarray,
+    subjects: Sequence[int] | Sequence[str] | np.ndarray,
+    distractors: np.ndarray | Iterator[np.ndarray],
 ) -> np.ndarray:
     """Return the rank of each probe's mates, one by one, in a gallery of the mate and all distractors.
 

@@ -62,7 +62,8 @@ def wilson(successes: int, trials: int, errors: int | None = None) -> Interval:
     centre = p + z * z / (2 * trials)
     half = z * np.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    low, high = max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    low = (centre - half) / scale if successes else 0.0  # exactly, whatever is rounded
+    high = (centre + half) / scale if successes < trials else 1.0
     return Interval(low, high, BY_PAIRS, trials - successes if errors is None else errors)
 
 

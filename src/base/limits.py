@@ -55,6 +55,9 @@ MAX_ZIP_DIRECTORY = 1 << 20  # bytes; also of one read of the file
 MAX_INFLATION = 20  # times a file's own size that its arrays may have ..
 SMALL_ARRAYS = 1 << 26  # .. or this many bytes: flags are packed to almost nothing
 
+# Feature files
+MAX_FEATURE = 1 << 16  # numbers of one of MegaFace's; 512 are usual
+
 # Sets
 MAX_CLASSES = 1 << 24  # labels are float32, which tells no more apart
 MAX_SIDE = 4096  # pixels of an image of a set, and of a network's input

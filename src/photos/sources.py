@@ -172,19 +172,37 @@ def open_source(path: str, root: str | None = None) -> Source:
     """
     refuse_root(path, root)
     records = os.path.join(path, "train.rec")
-    if os.path.isdir(path) and not os.path.isfile(records):
+    if os.path.isfile(records):
+        return _Records(records)
+    if not os.path.isdir(path) and path.lower().endswith(".rec"):
+        return _Records(path)
+    if not os.path.isdir(path) and path.lower().endswith(".bin"):
+        return _VerificationSet(path)
+    return _Files(*file_photos(path, root))
+
+
+def file_photos(path: str, root: str | None = None) -> tuple[list[Photo], Skipped]:
+    """Find the photos of a folder or list, with or without labels.
+
+    Args:
+        path: The folder or list.
+        root: Folder that a list's paths start from; None: the list's own.
+
+    Returns:
+        The photos, and the lines of the list that are left out.
+
+    Raises:
+        UserError: As `open_source`.
+    """
+    if os.path.isdir(path):
         images = folder_photos(path)
         if not images:
             raise UserError(f"{path} holds no image files ({', '.join(EXTENSIONS)})")
-        return _Files(images, [])
-    if os.path.isdir(path) or path.lower().endswith(".rec"):
-        return _Records(records if os.path.isdir(path) else path)
-    if path.lower().endswith(".bin"):
-        return _VerificationSet(path)
+        return images, []
     photos, left_out = read_list(path, root, labelled=False)
     if not photos:
         raise UserError(": ".join(left_out[0]) if left_out else f"{path} names no images")
-    return _Files(photos, left_out)
+    return photos, left_out
 
 
 def aligned_images(path: str, image_size: Size, most: int) -> np.ndarray:

@@ -24,6 +24,12 @@ def test_wilson_of_no_fraction():
             intervals.wilson(successes, trials)
 
 
+def test_wilson_ends_where_all_or_none_count():
+    for trials in (7, 40, 41):
+        assert intervals.wilson(0, trials).low == 0.0
+        assert intervals.wilson(trials, trials).high == 1.0
+
+
 def test_the_weights_of_a_draw():
     people = np.array([["a", "a"], ["a", "b"], ["b", "c"], ["c", "c"]])
     for weights in intervals.draws(people, 20, seed=3):

@@ -15,7 +15,7 @@ from insightface_mx import train_softmax
 from insightface_mx.cli.config import read_config
 from insightface_mx.datasets import build, check, edit, info, pairs, unpack
 from insightface_mx.deploy import compare, embed, export_onnx, import_onnx, model_slim, quantize
-from insightface_mx.eval import ijb, verification
+from insightface_mx.eval import identify, ijb, verification
 from insightface_mx.options import SoftmaxOptions
 from insightface_mx.presets import PRESETS
 
@@ -39,6 +39,7 @@ COMMANDS = {
     "quantize": quantize,
     "verify": verification,
     "ijb": ijb,
+    "identify": identify,
 }
 
 
@@ -155,6 +156,7 @@ OPTIONS = {  # command: options whose values are words of a user
         "--workers",
     ),
     "verify": ("--model", "--image-size", "--max", "--target", "--batch-size", "--nfolds", "--ctx", "--data-dir"),
+    "identify": ("--model", "--gallery", "--probes", "--distractors", "--exclude", "--ranks", "--csv", "--algorithm"),
     "ijb": ("--model", "--image-size", "--images", "--landmarks", "--features", "--json", "--csv", "--batch-size"),
     "embed": ("--model", "--image-size", "--output", "--root", "--gpu"),
     "compare": ("--model", "--calibration", "--far", "--threshold"),
@@ -169,6 +171,7 @@ OPTIONS = {  # command: options whose values are words of a user
 NEEDED = {  # command: what else it needs; nothing of it exists
     "train": ["--data-dir", "nothing", "--prefix", "out/m"],
     "verify": ["--data-dir", "nothing", "--model", "nothing,1"],
+    "identify": ["--gallery", "nothing", "--probes", "nothing", "--model", "nothing,1"],
     "ijb": ["nothing", "--model", "nothing,1"],
     "embed": ["nothing.jpg", "--model", "nothing,1", "--output", "out.npz"],
     "compare": ["a.jpg", "b.jpg", "--model", "nothing,1"],
