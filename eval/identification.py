@@ -11,6 +11,7 @@ from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from insightface_mx.embedding.vectors import pair_products
 from insightface_mx.eval.curves import check_rates, strict_thresholds
 
 TIES = FOR, AGAINST = ("for", "against")  # the mate, where another subject has the same similarity
@@ -142,7 +143,7 @@ def distractor_ranks(
     ranks = np.ones(len(pairs), np.int64)
     if not len(pairs):
         return ranks
-    mates = np.einsum("ij,ij->i", probes[pairs[:, 0]], probes[pairs[:, 1]])
+    mates = pair_products(probes, pairs[:, 0], pairs[:, 1])
     with_mates, starts = np.unique(pairs[:, 0], return_index=True)
     stops = np.append(starts[1:], len(pairs))
     order = np.lexsort((mates, pairs[:, 0]))  # each probe's mates from the least to the most alike

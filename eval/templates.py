@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from insightface_mx.embedding.vectors import pair_products
+
 _ROWS = 1 << 14  # images that are summed at once
-_PAIRS = 1 << 9  # pairs that are multiplied at once: their rows stay in the CPU's cache
 
 
 class UnusableImage(ValueError):
@@ -148,12 +149,7 @@ def pair_scores(ids: np.ndarray, rows: np.ndarray, first: np.ndarray, second: np
     Raises:
         UnknownTemplate: A pair names a template that has no image.
     """
-    places = [_places(ids, names) for names in (first, second)]
-    scores = np.empty(len(first))
-    for start in range(0, len(scores), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        np.einsum("ij,ij->i", rows[places[0][part]], rows[places[1][part]], out=scores[part])
-    return scores
+    return pair_products(rows, _places(ids, first), _places(ids, second))
 
 
 def _places(ids: np.ndarray, names: np.ndarray) -> np.ndarray:
