@@ -120,7 +120,7 @@ def write(args: argparse.Namespace, result: GallerySearch | MateRanks, embedding
     import json
 
     from insightface_mx.eval import bad_cases, identify_results
-    from insightface_mx.formats.atomic import report_write_errors, save_text
+    from insightface_mx.files.atomic import report_write_errors, save_text
     from insightface_mx.photos.lists import write_csv
 
     if args.json:

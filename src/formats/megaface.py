@@ -14,8 +14,8 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_FEATURE
-from insightface_mx.formats.atomic import atomic_path
-from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.files.atomic import atomic_path
+from insightface_mx.files.regular_file import open_regular
 
 ENDING = ".bin"
 _HEADER = struct.Struct("<4i")
