@@ -11,6 +11,7 @@ from hostile import (
     calibration,
     checkpoints,
     chunks,
+    evaluation_files,
     images,
     lists,
     onnx_files,
@@ -37,6 +38,7 @@ GROUPS: list[Group] = [
         onnx_files,
         options,
         weights,
+        evaluation_files,
     )
     for group in module.GROUPS
 ]
