@@ -90,10 +90,11 @@ def _write(data: TrainingSet, output: str, place: _Place) -> tuple[str, str] | N
 def run(args: argparse.Namespace) -> None:
     """Write the images and the list of what cannot be read."""
     start_logging()
-    with lock_file(args.output):
-        skipped = unpack(args.data_dir, args.output)
-    report_skipped(os.path.join(args.output, "skipped.csv"), skipped)
-    logging.info("the images are in %s", args.output)
+    output = args.output.rstrip(os.sep) or os.sep
+    with lock_file(output):
+        skipped = unpack(args.data_dir, output)
+        report_skipped(os.path.join(output, "skipped.csv"), skipped)
+    logging.info("the images are in %s", output)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -54,15 +54,17 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.files.atomic import atomic_path, report_write_errors
     from insightface_mx.onnx_files.file import OPENVINO_ADVICE
+    from insightface_mx.files.lock import lock_file
 
     network = export.load_network(args.model, args.image_size, args.head, read_options(args, NetworkInput))
     images = make_images(network.image_size, args.images)
     if args.output:
-        difference = export.export(network, args.output, images, args.fold_norms)
+        with lock_file(args.output):
+            difference = export.export(network, args.output, images, args.fold_norms)
         say(f"{args.output}: {len(images)} images one by one and in threes, compared with MXNet: {difference}")
         say(f"{args.output}: {OPENVINO_ADVICE.replace('FILE', repr(args.output))}")
     if args.torch:
-        with report_write_errors(args.torch), atomic_path(args.torch) as temporary:
+        with lock_file(args.torch), report_write_errors(args.torch), atomic_path(args.torch) as temporary:
             difference = iresnet.export(network.symbol, network.params, temporary, images)
         say(f"{args.torch}: {len(images)} images in PyTorch, compared with MXNet: {difference}")
 

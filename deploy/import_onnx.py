@@ -17,7 +17,7 @@ if __name__ == "__main__":  # first, so that a signal ends the imports below, to
     start.import_onnx()
 
 import argparse
-from typing import Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli.fields import refuse_idle
@@ -25,6 +25,9 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.cli.types import size_text
 from insightface_mx.formats import overwrite
+
+if TYPE_CHECKING:
+    from insightface_mx.conversion.importer import Imported
 
 EXAMPLE = """
 insightface-import-onnx r50.onnx --output model/imported
@@ -41,10 +44,20 @@ def run(args: argparse.Namespace) -> None:
         require("torch", "torch")
     else:
         require("onnx", "onnx", "onnxruntime")
-    from insightface_mx.conversion import importer
     from insightface_mx.formats import checkpoint
+    from insightface_mx.formats.lock import lock_file
 
     overwrite.refuse_needed_checkpoint(args.output, EPOCH, args.force)
+    with lock_file(args.output):
+        found = _import(args)
+    say(f"{args.torch or args.file} is {found.name}; the checkpoint gives its embeddings: {found.difference}")
+    say(f"{checkpoint.params_path(args.output, EPOCH)}: fine-tune with --pretrained {args.output},{EPOCH}")
+
+
+def _import(args: argparse.Namespace) -> Imported:
+    """Read the network and write the checkpoint."""
+    from insightface_mx.conversion import importer
+
     if args.torch:
         found = importer.import_torch(args.torch, args.images)
     else:
@@ -53,8 +66,7 @@ def run(args: argparse.Namespace) -> None:
     auxiliary = {name: found.params.pop(name) for name in found.symbol.list_auxiliary_states()}
     metadata = {"options": {"image_size": size_text(found.image_size)}}
     overwrite.save_checkpoint(args.output, EPOCH, (found.symbol, found.params, auxiliary), metadata, args.force)
-    say(f"{args.torch or args.file} is {found.name}; the checkpoint gives its embeddings: {found.difference}")
-    say(f"{checkpoint.params_path(args.output, EPOCH)}: fine-tune with --pretrained {args.output},{EPOCH}")
+    return found
 
 
 def _check_options(args: argparse.Namespace) -> None:

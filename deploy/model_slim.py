@@ -17,6 +17,7 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.engine.network_input import INPUT_GROUP, USUAL_INPUT, NetworkInput
 from insightface_mx.formats import checkpoint, overwrite
+from insightface_mx.formats.lock import lock_file
 
 if TYPE_CHECKING:
     from insightface_mx.base.compat import Params
@@ -44,13 +45,14 @@ def slim(prefix: str, epoch: int, network_input: NetworkInput = USUAL_INPUT, for
 
     output = f"{prefix}s"
     overwrite.refuse_needed_checkpoint(output, 0, force)
-    part = face_network.cut(prefix, epoch, given=network_input)
-    arguments = [name for name in part.graph.list_arguments() if name != face_network.DATA]
-    path = checkpoint.params_path(prefix, epoch)
-    kept_arguments = _select(path, arguments, part.arg_params)
-    kept_states = _select(path, part.graph.list_auxiliary_states(), part.aux_params)
-    network = (part.graph, kept_arguments, kept_states)
-    overwrite.save_checkpoint(output, 0, network, face_network.input_metadata(part), force)
+    with lock_file(output):
+        part = face_network.cut(prefix, epoch, given=network_input)
+        arguments = [name for name in part.graph.list_arguments() if name != face_network.DATA]
+        path = checkpoint.params_path(prefix, epoch)
+        kept_arguments = _select(path, arguments, part.arg_params)
+        kept_states = _select(path, part.graph.list_auxiliary_states(), part.aux_params)
+        network = (part.graph, kept_arguments, kept_states)
+        overwrite.save_checkpoint(output, 0, network, face_network.input_metadata(part), force)
     return output
 
 

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # first, so that a signal ends the imports below, to
     start.quantize()
 
 import argparse
+import contextlib
 import os
 import shutil
 import tempfile
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.embedding import backends
     from insightface_mx.eval.pairs import load_bin
     from insightface_mx.files.atomic import atomic_path, report_write_errors
+    from insightface_mx.files.lock import lock_file
     from insightface_mx.photos.sources import aligned_images
 
     output = args.output
@@ -59,7 +61,11 @@ def run(args: argparse.Namespace) -> None:
     size = network.image_size
     pairs = load_bin(args.pairs, size)
     images = aligned_images(args.calibration, size, CALIBRATION_IMAGES)
-    with report_write_errors(output), atomic_path(output) as temporary, tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock_file(output))
+        stack.enter_context(report_write_errors(output))
+        temporary = stack.enter_context(atomic_path(output))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         single, int8 = (os.path.join(folder, name) for name in ("single.onnx", "int8.onnx"))
         export.export(network, single, make_images(size), fold_norms=True)
         quantize(single, int8, images)

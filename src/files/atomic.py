@@ -23,6 +23,7 @@ from insightface_mx.base.errors import UserError
 
 # Regular expression of what stands behind the output's name; earlier versions had no random part.
 TEMPORARY = r"\.tmp\d+(-[0-9a-f]{16})?"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, None)  # None: of a package that does not say
 
 
 @contextlib.contextmanager
@@ -115,8 +116,9 @@ def report_write_errors(path: str) -> Iterator[None]:
         remove_leftovers(folder or ".", re.escape(name))
         yield
     except OSError as error:
+        question = " Is the disk full?" if error.errno in _FULL else ""
         raise UserError(
-            f"cannot save {path}: {error.strerror or error}; what was saved before is untouched. Is the disk full?"
+            f"cannot save {path}: {error.strerror or error}; what was saved before is untouched.{question}"
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 The lock is a file next to the output, or in it where it is a folder, that holds who made it: host, process and time.
 The lock of the system on that file (flock) ends with the process, so that what a killed one left is taken over. Where a
-file system knows no such locks, the process is looked up instead.
+file system knows no such locks, the process is looked up instead. A file of that name that is not ours is locked, too,
+but stays as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import socket
 import stat
 import time
-from typing import Any, Iterator
+from typing import Any, ContextManager, Iterator
 
 from insightface_mx.base.errors import UserError, printable
 from insightface_mx.files.atomic import report_write_errors
@@ -24,6 +25,7 @@ from insightface_mx.files.atomic import report_write_errors
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse", "glusterfs", "lustre")  # file systems' names begin so
 _LARGEST = 4096  # bytes of such a file
+_BEGIN = b'{"host": '  # what such a file begins with
 
 
 class OutputLock:
@@ -56,13 +58,15 @@ class OutputLock:
                 os.close(self._file)
                 raise
             os.close(self._file)  # its owner has removed it meanwhile
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps(_this_process()).encode(), 0)
+        self._is_own = _is_own(self._file)
+        if self._is_own:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, json.dumps(_this_process()).encode(), 0)
         return self
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
-            if _is_file(self._path, self._file):
+            if self._is_own and _is_file(self._path, self._file):
                 os.remove(self._path)
         os.close(self._file)
 
@@ -77,6 +81,8 @@ class OutputLock:
             if error.errno not in _NO_LOCKS:
                 raise
             has_locks = False
+        if not has_locks and not _is_own(self._file):
+            raise UserError(f"{self._path} was not made by this program: move it away, or choose another output")
         owner = _read(self._file)
         if not owner:
             return
@@ -93,27 +99,29 @@ class OutputLock:
         return UserError(f"{self._output} is being written by {_describe(owner)}: wait, or choose another output")
 
 
-@contextlib.contextmanager
-def lock_file(output: str) -> Iterator[None]:
+def lock_file(output: str) -> ContextManager[None]:
     """Let no other process write a file, or files that begin with a prefix, in the block: OUTPUT.lock tells them so.
 
     Raises:
         UserError: Another process writes it, or nobody can.
     """
-    with contextlib.ExitStack() as stack:
-        with report_write_errors(f"{output}.lock"):
-            stack.enter_context(OutputLock(output, f"{output}.lock"))
-        yield
+    return _locked(output, f"{output}.lock")
 
 
-@contextlib.contextmanager
-def lock_folder(output: str) -> Iterator[None]:
-    """Let no other process write into a folder in the block; a folder that is new and stays empty is removed.
+def lock_folder(output: str) -> ContextManager[None]:
+    """Let no other process write into a folder in the block.
 
     Raises:
         UserError: Another process writes into it, or nobody can.
     """
-    path, is_new = os.path.join(output, ".lock"), not os.path.isdir(output)
+    return _locked(output, os.path.join(output, ".lock"))
+
+
+@contextlib.contextmanager
+def _locked(output: str, path: str) -> Iterator[None]:
+    """Lock an output in the block; a folder that is made for this and stays empty is removed."""
+    folder = os.path.dirname(path) or "."
+    is_new = not os.path.isdir(folder)
     try:
         with contextlib.ExitStack() as stack:
             with report_write_errors(path):
@@ -122,7 +130,7 @@ def lock_folder(output: str) -> Iterator[None]:
     finally:
         if is_new:
             with contextlib.suppress(OSError):  # it is not empty
-                os.rmdir(output)
+                os.rmdir(folder)
 
 
 def _is_file(path: str, descriptor: int) -> bool:
@@ -139,11 +147,17 @@ def _this_process() -> dict[str, Any]:
 
 def _read(descriptor: int) -> dict[str, Any]:
     """Return who made a lock; nothing if that is not written, or not yet."""
+    content = os.pread(descriptor, _LARGEST, 0)
     try:
-        content = json.loads(os.pread(descriptor, _LARGEST, 0))
+        return json.loads(content) if content.startswith(_BEGIN) else {}
     except (ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def _is_own(descriptor: int) -> bool:
+    """Return whether a file is a lock, or what a crash left of one; others are the user's."""
+    content = os.pread(descriptor, _LARGEST, 0).rstrip(b"\0")
+    return content.startswith(_BEGIN) or _BEGIN.startswith(content)
 
 
 def _describe(owner: dict[str, Any]) -> str:

@@ -36,7 +36,7 @@ def add_force_option(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse_other_kind(path: str, kind: str, force: bool) -> None:
-    """Raise UserError if a file is there that is not of the kind of the output; empty files are of every kind.
+    """Raise UserError if a folder or a file of another kind than the output is there; empty files are of every kind.
 
     A symbolic link is replaced, and what it names stays.
 
@@ -45,6 +45,8 @@ def refuse_other_kind(path: str, kind: str, force: bool) -> None:
         kind: What it will be, a key of _KINDS.
         force: Whether other files may be replaced.
     """
+    if path.endswith(os.sep) or os.path.isdir(path) and not os.path.islink(path):
+        raise UserError(f"{path} is a folder: name the {kind} to write")
     if force or os.path.islink(path):
         return
     with contextlib.suppress(OSError), open_regular(path) as file:  # what cannot be read fails when it is written

@@ -18,6 +18,7 @@ from insightface_mx.conversion import importer, operators, proof
 from insightface_mx.deploy import export_onnx
 from insightface_mx.files import manifest
 from insightface_mx.onnx_files import file, runtime
+from insightface_mx.files.lock import lock_file
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,16 @@ def test_the_command_writes_what_it_has_compared(y1, tmp_path, capsys):
     assert not constants["conv_1_conv2d_weight"][5].any()
     assert constants["conv_1_relu_gamma"].shape == (64, 1, 1)
     assert os.listdir(tmp_path / "new") == ["y1.onnx"]
+
+
+@pytest.mark.parametrize("option", ["--output", "--torch"])
+def test_an_output_that_another_process_writes(y1, tmp_path, capsys, monkeypatch, option):
+    monkeypatch.setattr(export_onnx, "require", lambda *_: None)  # PyTorch
+    path = tmp_path / "y1"
+    with lock_file(str(path)):
+        error = error_of(capsys, export_onnx, "--image-size", "56,56", "--model", f"{y1[0]},0", option, path)
+    assert f"{path} is being written by process " in error
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_image_size_is_the_manifests_where_the_user_gives_none(y1, tmp_path):

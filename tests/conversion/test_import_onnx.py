@@ -18,6 +18,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.conversion import importer, proof
 from insightface_mx.deploy import export_onnx, import_onnx
 from insightface_mx.formats import checkpoint
+from insightface_mx.formats.lock import lock_file
 from insightface_mx.symbols import get_symbol
 
 NETWORKS = {  # name: network and versions of a round trip with small images
@@ -41,6 +42,12 @@ SAME_IF_FOLDED = dict.fromkeys("FHIJ", "E")  # outputs that differ in norms and 
 def in_mxnet(prefix, images):
     symbol, *_ = checkpoint.load(str(prefix), 0)
     return proof.mxnet_runner(symbol, load_params(prefix), images.shape)(images)
+
+
+def test_a_prefix_that_another_process_writes(tmp_path, capsys):
+    with lock_file(str(tmp_path / "m")):
+        error = error_of(capsys, import_onnx, tmp_path / "network.onnx", "--output", tmp_path / "m")
+    assert f"{tmp_path}/m is being written by process " in error
 
 
 @pytest.mark.slow

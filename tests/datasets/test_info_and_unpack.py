@@ -54,6 +54,12 @@ def test_unpack_leaves_a_folder_of_the_user_s_alone(data_dir, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ["data", "photos.partial"]
 
 
+def test_unpack_into_a_folder_that_is_named_as_one(data_dir, tmp_path):
+    run(unpack, data_dir, "--output", f"{tmp_path}/photos/")
+    assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
+    assert sorted(os.listdir(tmp_path / "photos"))[0] == "0000000"
+
+
 def test_unpack_does_not_mix_two_sets(data_dir, tmp_path, capsys):
     ChunkStore(str(tmp_path / "photos.partial"), "another set").begin()
     assert "holds images of another set" in error_of(capsys, unpack, data_dir, "--output", tmp_path / "photos")

@@ -13,6 +13,7 @@ from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.deploy import model_slim
 from insightface_mx.formats import checkpoint
+from insightface_mx.formats.lock import lock_file
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,12 @@ def test_the_command(model, capsys):
     run(model_slim, "--model", model)
     said = capsys.readouterr().out
     assert re.fullmatch(rf"{model[:-2]}s-0000\.params: 0\.\d MB, before 0\.\d MB\n", said)
+
+
+def test_a_prefix_that_another_process_writes(model, capsys):
+    prefix, _ = checkpoint.parse(model)
+    with lock_file(f"{prefix}s"):
+        assert f"{prefix}s is being written by process " in error_of(capsys, model_slim, "--model", model)
 
 
 def test_checkpoints_that_cannot_be_slimmed(tmp_path, model, capsys):

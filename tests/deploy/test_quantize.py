@@ -14,6 +14,7 @@ from harness import error_of, run
 from insightface_mx.deploy import quantize
 from insightface_mx.embedding import backends
 from insightface_mx.eval.pairs import load_bin
+from insightface_mx.formats.lock import lock_file
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.sources import aligned_images
 
@@ -91,6 +92,14 @@ def test_int8_that_loses_too_much_is_not_written(model, faces, tmp_path, capsys)
     path = str(tmp_path / "int8.onnx")
     error = error_of(capsys, quantize, *words(model, faces, path), "--max-loss", "-1")
     assert "a loss of more than --max-loss -1.0; nothing was written" in error
+    assert os.listdir(tmp_path) == []
+
+
+@needs_nncf
+def test_an_output_that_another_process_writes(model, faces, tmp_path, capsys):
+    path = str(tmp_path / "int8.onnx")
+    with lock_file(path):
+        assert f"{path} is being written by process " in error_of(capsys, quantize, *words(model, faces, path))
     assert os.listdir(tmp_path) == []
 
 

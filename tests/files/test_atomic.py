@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -88,6 +89,13 @@ def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_no
     for writer in writers:
         writer.wait()
         writer.stdout.close()
+
+
+@pytest.mark.parametrize("number, end", [(errno.ENOSPC, "untouched. Is the disk full?"), (errno.EACCES, "untouched.")])
+def test_only_where_it_can_be_the_disk_is_asked_for(tmp_path, number, end):
+    with pytest.raises(UserError) as failed, atomic.report_write_errors(str(tmp_path / "a")):
+        raise OSError(number, os.strerror(number))
+    assert str(failed.value) == f"cannot save {tmp_path}/a: {os.strerror(number)}; what was saved before is {end}"
 
 
 def test_a_path_with_a_nul_is_an_error():

@@ -67,10 +67,23 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder, monkeypatc
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"host": 1, "process": "x"}', "[" * 4000])
-def test_a_lock_file_of_other_content_is_taken_over(tmp_path, content):
+@pytest.mark.parametrize("content", ["", "{", "\0" * 90, '{"host": 1, "process": "x"}', '{"host": ' + "[" * 4000])
+def test_what_a_crash_left_of_a_lock_is_taken_over(tmp_path, content):
     (tmp_path / "model.lock").write_text(content)
     assert take(tmp_path)["host"] == socket.gethostname()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"my notes\n", b"[1]", b"[" * 5000, b'{"name": 1}', b"\xff\0"])
+def test_a_file_of_the_user_s_stays_as_it_is(tmp_path, content, monkeypatch):
+    path = tmp_path / "model.lock"
+    path.write_bytes(content)
+    with lock.lock_file(str(tmp_path / "model")), pytest.raises(UserError, match="is being written by "):
+        take(tmp_path)
+    without_locks(monkeypatch)
+    with pytest.raises(UserError, match=r"model\.lock was not made by this program: move it away"):
+        take(tmp_path)
+    assert path.read_bytes() == content
 
 
 def test_another_machine_s_lock_counts_where_locks_may_not_reach_it(tmp_path, monkeypatch):
@@ -112,12 +125,12 @@ def test_something_else_in_its_place(tmp_path, make):
     assert os.listdir(tmp_path) == ["model.lock"]
 
 
-def test_a_folder_that_stays_empty_is_removed_if_it_is_new(tmp_path):
-    for name in ("new", "old"):
-        if name == "old":
-            os.mkdir(tmp_path / name)
-        with lock.lock_folder(str(tmp_path / name)):
-            assert os.listdir(tmp_path / name) == [".lock"]
+@pytest.mark.parametrize("take_lock, name", [(lock.lock_folder, ".lock"), (lock.lock_file, "model.lock")])
+def test_a_folder_that_stays_empty_is_removed_if_it_is_new(tmp_path, take_lock, name):
+    os.mkdir(tmp_path / "old")
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        with take_lock(str(folder if name == ".lock" else folder / "model")):
+            assert os.listdir(folder) == [name]
     assert os.listdir(tmp_path) == ["old"]
 
 

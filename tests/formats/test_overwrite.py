@@ -34,6 +34,9 @@ def test_a_file_of_another_kind_stays(tmp_path, kind):
         overwrite.refuse_other_kind(str(path), kind, force=True)
     (tmp_path / "link").symlink_to(path)
     overwrite.refuse_other_kind(str(tmp_path / "link"), kind, force=False)
+    for folder in (tmp_path, f"{tmp_path}/new/"):
+        with pytest.raises(UserError, match=f"is a folder: name the {kind} to write"):
+            overwrite.refuse_other_kind(str(folder), kind, force=True)
 
 
 @pytest.mark.parametrize(
