@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
     from insightface_mx.conversion import export, iresnet
     from insightface_mx.conversion.proof import make_images
     from insightface_mx.files.atomic import atomic_path, report_write_errors
-    from insightface_mx.onnx_files.file import OPENVINO_ADVICE
     from insightface_mx.files.lock import lock_file
+    from insightface_mx.onnx_files.file import OPENVINO_ADVICE
 
     network = export.load_network(args.model, args.image_size, args.head, read_options(args, NetworkInput))
     images = make_images(network.image_size, args.images)

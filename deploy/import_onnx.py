@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
         require("torch", "torch")
     else:
         require("onnx", "onnx", "onnxruntime")
+    from insightface_mx.files.lock import lock_file
     from insightface_mx.formats import checkpoint
-    from insightface_mx.formats.lock import lock_file
 
     overwrite.refuse_needed_checkpoint(args.output, EPOCH, args.force)
     with lock_file(args.output):

@@ -16,8 +16,8 @@ from insightface_mx.cli.fields import add_options, read_options
 from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import say
 from insightface_mx.engine.network_input import INPUT_GROUP, USUAL_INPUT, NetworkInput
+from insightface_mx.files.lock import lock_file
 from insightface_mx.formats import checkpoint, overwrite
-from insightface_mx.formats.lock import lock_file
 
 if TYPE_CHECKING:
     from insightface_mx.base.compat import Params

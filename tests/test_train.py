@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -291,6 +292,9 @@ def test_a_signal_saves_and_says_where(data_dir, tmp_path, number):
     out = process.stdout.read()
     process.stdout.close()
     assert process.wait() == 128 + number
+    name = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[number]
+    command = shlex.join([sys.executable, os.path.abspath(SCRIPT), *argv, "--resume"])
+    assert out.endswith(f"\nstopped by {name}; to go on: {command}\n")
     step = re.search(r"saved .*m-0001\.params after batch (\d+)", out).group(1)
     assert params(tmp_path / "m", 1)["fc7_weight"].shape == (4, 8)
     assert training_state.newest(str(tmp_path / "m")).metadata["step"] == int(step)

@@ -17,8 +17,8 @@ from onnx_networks import save_network, save_params
 from insightface_mx.conversion import importer, operators, proof
 from insightface_mx.deploy import export_onnx
 from insightface_mx.files import manifest
-from insightface_mx.onnx_files import file, runtime
 from insightface_mx.files.lock import lock_file
+from insightface_mx.onnx_files import file, runtime
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from onnx_networks import load_params, save_network
 from insightface_mx.base.errors import UserError
 from insightface_mx.conversion import importer, proof
 from insightface_mx.deploy import export_onnx, import_onnx
+from insightface_mx.files.lock import lock_file
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.lock import lock_file
 from insightface_mx.symbols import get_symbol
 
 NETWORKS = {  # name: network and versions of a round trip with small images

@@ -12,8 +12,8 @@ from old_client import install
 from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.deploy import model_slim
+from insightface_mx.files.lock import lock_file
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.lock import lock_file
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from harness import error_of, run
 from insightface_mx.deploy import quantize
 from insightface_mx.embedding import backends
 from insightface_mx.eval.pairs import load_bin
-from insightface_mx.formats.lock import lock_file
+from insightface_mx.files.lock import lock_file
 from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.sources import aligned_images
 
