@@ -12,7 +12,9 @@ from insightface_mx.base.compat import Module, MXNet
 from insightface_mx.cli.signals import SaveFirst
 from insightface_mx.training.batches import DataBatch, Observer
 from insightface_mx.training.nan_guard import NanGuard, Verdict
+from insightface_mx.training.options import NEVER
 from insightface_mx.training.progress import Progress
+from insightface_mx.training.report_page import ReportPage
 from insightface_mx.training.run import Run
 
 
@@ -29,7 +31,10 @@ def fit(run: Run, metric: MXNet, observers: Sequence[Observer] = ()) -> signal.S
     """
     model, source, evaluator = run.model, run.source, run.evaluator
     guard = NanGuard(model, run.options.on_nan)
-    with Progress(source, run.batches_expected, run.options.tensorboard) as progress, SaveFirst() as interruption:
+    page = None
+    if run.options.ckpt != NEVER:
+        page = ReportPage(run.options.prefix, source.batch_size, run.step, run.batches_expected)
+    with Progress(source, run.batches_expected, run.options.tensorboard, page) as progress, SaveFirst() as interruption:
         for batch in run.batches():
             for observer in observers:
                 observer.before_batch(run.step, batch, model)
@@ -45,7 +50,7 @@ def fit(run: Run, metric: MXNet, observers: Sequence[Observer] = ()) -> signal.S
                 progress.batch(run.step, metric, run.optimizer.learning_rate)
                 if source.batch == source.batches_per_epoch:
                     metric.reset()
-                progress.scalars(run.step, evaluator.after_batch(run.step, source.epoch))
+                progress.tested(run.step, evaluator.after_batch(run.step, source.epoch))
             elif verdict is Verdict.REWIND:
                 run.rewind()
 

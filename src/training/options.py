@@ -55,8 +55,8 @@ class RunOptions:
 
     prefix: str = option(
         "../model/model",
-        "writes PREFIX-symbol.json, PREFIX-NNNN.params and .json, PREFIX-state-N.params and .json, PREFIX-config.json "
-        "and PREFIX.log",
+        "writes PREFIX-symbol.json, PREFIX-NNNN.params and .json, PREFIX-state-N.params and .json, PREFIX-config.json, "
+        "PREFIX-report.html and .json, and PREFIX.log",
         may_change=True,
     )
     pretrained: str = option("", "checkpoint PREFIX,EPOCH to start from")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from insightface_mx.base.compat import MXNet, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli import output
+from insightface_mx.training.report_page import ReportPage
 
 FREQUENT = 20  # batches between two lines
 _RATE_CHANGE = 0.49  # of the learning rate that is shown: of less, as in a warm-up, no line
@@ -103,24 +104,28 @@ class _EventFile:
 
 
 class Progress:
-    """Shows every batch: the bar, a line every 20 batches, one line an epoch, and TensorBoard scalars.
+    """Shows every batch: the bar, a line every 20 batches, one line an epoch, TensorBoard scalars, and the page.
 
-    Use it in a `with` block, which closes the bar and the event file.
+    Use it in a `with` block, which closes the bar, the event file and the page.
     """
 
-    def __init__(self, data: MXNet, total: int | None, tensorboard: str = "") -> None:
+    def __init__(
+        self, data: MXNet, total: int | None, tensorboard: str = "", report_page: ReportPage | None = None
+    ) -> None:
         """Open the bar and the event file.
 
         Args:
             data: Where the run is: epoch, batch, batches_per_epoch and batch_size, as FaceImageIter has them.
             total: Batches until the end of the run, None if unknown.
             tensorboard: Folder for event files, '' for none.
+            report_page: The page of the run, None for none.
         """
-        self._data = data
+        self._data, self._page = data, report_page
         self._speedometer = mx.callback.Speedometer(data.batch_size, FREQUENT)
         self._bar = tqdm(total=total, unit="img", unit_scale=data.batch_size, disable=not sys.stderr.isatty())
         self._events = _EventFile(tensorboard) if tensorboard else None
         self._shown_lr = self._lr = math.nan  # the last one that was logged, and that of the last batch
+        self._newest: dict[str, float] = {}
 
     def __enter__(self) -> Progress:
         return self
@@ -129,6 +134,8 @@ class Progress:
         self._bar.close()
         if self._events:
             self._events.close()
+        if self._page:
+            self._page.close()
 
     def batch(self, step: int, metric: MXNet, lr: float) -> None:
         """Show batch `step`, counted from 1, with the metric so far and the learning rate `lr`.
@@ -136,16 +143,21 @@ class Progress:
         The metric's local values start again with every line; the caller resets it at the end of an epoch.
         """
         epoch, nbatch = self._data.epoch, self._data.batch
-        values = dict(metric.get_name_value())
+        values = self._newest = dict(metric.get_name_value())
         self._bar.set_postfix(epoch=epoch, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
         self._bar.update()
         self._show_rate(step, lr)
         if step % FREQUENT == 0:
-            self.scalars(step, {"lr": lr, **values})
+            self._write_events(step, {"lr": lr, **values})
+            if self._page:
+                self._page.line(values)
         self._speedometer(mx.model.BatchEndParam(epoch=epoch, nbatch=nbatch, eval_metric=metric, locals=None))
         if nbatch == self._data.batches_per_epoch:
             for name, value in metric.get_global_name_value():
                 logging.info("Epoch[%d] Train-%s=%f", epoch, name, value)
+
+        if self._page:
+            self._page.trained()
 
     def _show_rate(self, step: int, lr: float) -> None:
         """Log the learning rate where it changes by about half or more, and where it stays after a rise or fall."""
@@ -155,7 +167,12 @@ class Progress:
             logging.info("batch %d: learning rate %g", step, lr)
             self._shown_lr = lr
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write named values to TensorBoard, if --tensorboard asks for it."""
+    def tested(self, step: int, values: Mapping[str, float]) -> None:
+        """Show the metrics of a test by name, in TensorBoard and on the page; none: there was no test."""
+        self._write_events(step, values)
+        if self._page and values:
+            self._page.tested(step, self._newest, self._lr, values)
+
+    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
         if self._events:
             self._events.write(step, values)
