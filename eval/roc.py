@@ -89,6 +89,12 @@ def calculate_val(
     return np.mean(vals), np.std(vals), np.mean(fars)
 
 
+def fold_accuracies(distances: np.ndarray, issame: np.ndarray, nrof_folds: int = 10) -> np.ndarray:
+    """Return the accuracy of each fold at the best threshold of its training part, from squared distances (n,)."""
+    correct = (distances < held_out_thresholds(distances, issame, nrof_folds)) == issame
+    return np.array([correct[held_out].mean() for _, held_out in folds(len(issame), nrof_folds)])
+
+
 def held_out_thresholds(distances: np.ndarray, issame: np.ndarray, nrof_folds: int = 10) -> np.ndarray:
     """Return the threshold that judges each pair, (n,): the best one on the folds without the pair."""
     thresholds = np.empty(len(distances))

@@ -23,6 +23,9 @@ _KINDS = {
     "verification set": (b"\x80", b"(", b"]"),
     "table of embeddings": (b"PK\x03\x04", b"PAR1", b"name,"),
     "PNG image": (b"\x89PNG",),
+    "HTML page": (b"<!DOCTYP", b"<!doctyp", b"<html"),
+    "JSON file": (b"{",),
+    "table of scores": (b"set,mode",),
 }
 _HEADS = {"BlockGrad", "MakeLoss", "Softmax", "SoftmaxOutput"}  # what only a graph to train has
 _OTHER_OUTPUT = "name another output, or give --force to replace it"

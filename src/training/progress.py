@@ -155,7 +155,6 @@ class Progress:
         if nbatch == self._data.batches_per_epoch:
             for name, value in metric.get_global_name_value():
                 logging.info("Epoch[%d] Train-%s=%f", epoch, name, value)
-
         if self._page:
             self._page.trained()
 
