@@ -70,7 +70,8 @@ def _roc(axes: Any, models: Sequence[Pairs]) -> None:
     lowest = min(0.5 / len(pairs.impostor) for pairs in models)
     for index, pairs in enumerate(models):
         curve = curves.det(pairs.genuine, pairs.impostor)
-        _line(axes, index, *_thinned(np.maximum(curve.fmr, lowest), 1 - curve.fnmr, log_x=True))
+        fmr, tar = _without_tail(curve.fmr, 1 - curve.fnmr)
+        _line(axes, index, *_thinned(np.maximum(fmr, lowest), tar, log_x=True))
     axes.set(xscale="log", xlim=(lowest, 1), xlabel="false accept rate", ylabel="true accept rate")
     axes.set_ylim(top=1.005)
     _shade(axes.axvspan, lowest, FEWEST_ERRORS / len(models[0].impostor))
@@ -80,8 +81,8 @@ def _det(axes: Any, models: Sequence[Pairs]) -> None:
     lowest = [min(0.5 / len(kind) for kind in kinds) for kinds in zip(*((p.impostor, p.genuine) for p in models))]
     for index, pairs in enumerate(models):
         curve = curves.det(pairs.genuine, pairs.impostor)
-        fmr, fnmr = np.maximum(curve.fmr, lowest[0]), np.maximum(curve.fnmr, lowest[1])
-        _line(axes, index, *_thinned(fmr, fnmr, log_x=True, log_y=True))
+        fmr, fnmr = _without_tail(curve.fmr, curve.fnmr)
+        _line(axes, index, *_thinned(np.maximum(fmr, lowest[0]), np.maximum(fnmr, lowest[1]), log_x=True, log_y=True))
     axes.set(xscale="log", yscale="log", xlim=(lowest[0], 1), ylim=(lowest[1], 1), xlabel="FMR", ylabel="FNMR")
     _shade(axes.axvspan, lowest[0], FEWEST_ERRORS / len(models[0].impostor))
     _shade(axes.axhspan, lowest[1], FEWEST_ERRORS / len(models[0].genuine))
@@ -108,6 +109,12 @@ def _rates(axes: Any, models: Sequence[Pairs]) -> None:
             x, y = _thinned(cosine, rate[:-1], log_y=True, lowest=lowest)
             axes.plot(x, y, color=colour_of(index), linestyle=style)
     axes.set(yscale="log", ylim=(lowest, 1), xlabel="threshold (cosine)", ylabel="rate")
+
+
+def _without_tail(fmr: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the thresholds above the first without a false match, where only more genuine pairs are lost."""
+    end = int(np.argmax(fmr == 0)) + 1  # the last FMR is 0
+    return fmr[:end], other[:end]
 
 
 def _line(axes: Any, index: int, x: np.ndarray, y: np.ndarray) -> None:

@@ -81,7 +81,7 @@ def _overview(results: Sequence[Result]) -> str:
             f"{result.summary.accuracy:.5f} ± {result.summary.std:.5f}, {_ends(result.summary.accuracy_interval)}",
             *(_tar(row, result.summary.genuine) for row in result.summary.tar_at_far),
             f"{result.summary.eer:.5f}",
-            f"{result.summary.auc:.6f}",
+            f"{result.summary.auc:.5f}",
             f"{result.summary.decidability:.3f}",
         )
         for result in results

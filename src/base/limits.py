@@ -58,6 +58,14 @@ SMALL_ARRAYS = 1 << 26  # .. or this many bytes: flags are packed to almost noth
 # Feature files
 MAX_FEATURE = 1 << 16  # numbers of one of MegaFace's; 512 are usual
 
+# Matlab's files, as AgeDB's list
+MAX_MAT_BYTES = 1 << 26  # of a .mat file, and of what it unpacks to
+MAX_MAT_DEPTH = 8  # cells and structures in each other
+MAX_MAT_ELEMENTS = 1 << 20  # of cells, structures, texts and arrays
+
+# Reports
+MAX_REPORT_BYTES = 1 << 26  # of the JSON file of insightface-verify
+
 # Sets
 MAX_CLASSES = 1 << 24  # labels are float32, which tells no more apart
 MAX_SIDE = 4096  # pixels of an image of a set, and of a network's input

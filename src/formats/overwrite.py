@@ -25,6 +25,7 @@ _KINDS = {
     "PNG image": (b"\x89PNG",),
     "HTML page": (b"<!DOCTYP", b"<!doctyp", b"<html"),
     "JSON file": (b"{",),
+    "table of pairs": (b"one,othe",),
     "table of scores": (b"set,mode",),
 }
 _HEADS = {"BlockGrad", "MakeLoss", "Softmax", "SoftmaxOutput"}  # what only a graph to train has

@@ -69,7 +69,7 @@ def find_table(bin_path: str, issame: Sequence[bool]) -> tuple[PairTable | None,
         return None, f"{path} cannot be read: {error}"
     if [_FLAGS.get(row[2]) for row in rows] != list(map(bool, issame)):
         return None, f"{path} lists other pairs than the set"
-    identities = _identities(rows, np.asarray(issame, bool))
+    identities = find_identities(rows)
     groups = np.array([row[5] for row in rows]) if any(row[5] for row in rows) else None
     reason = "" if identities is not None else f"{path} does not name the identities"
     return PairTable(path, [(row[0], row[1]) for row in rows], identities, groups), reason
@@ -83,10 +83,18 @@ def _rows(path: str, count: int) -> list[list[str]]:
     return [(row + [""] * len(TITLE))[: len(TITLE)] for row in rows]
 
 
-def _identities(rows: Sequence[Sequence[str]], issame: np.ndarray) -> np.ndarray | None:
-    """Return the identities, from their columns or from folders; None where they contradict the flags."""
-    stated = np.array([row[3:5] for row in rows])
-    folders = np.array([[os.path.basename(os.path.dirname(name)) for name in row[:2]] for row in rows])
+def find_identities(rows: Sequence[Sequence[object]]) -> np.ndarray | None:
+    """Return the identities of pairs, (n, 2), from their columns or from the folders of the photos.
+
+    Args:
+        rows: As TITLE says.
+
+    Returns:
+        None where some are not named, or contradict the flags.
+    """
+    issame = np.array([row[2] in (True, "1") for row in rows])
+    stated = np.array([row[3:5] for row in rows], str)
+    folders = np.array([[os.path.basename(os.path.dirname(str(name))) for name in row[:2]] for row in rows])
     for names in (stated, folders):
         if (names != "").all() and np.array_equal(names[:, 0] == names[:, 1], issame):
             return names
