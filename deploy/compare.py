@@ -3,8 +3,8 @@
 Prints each photo's faces (box in pixels, probability), and of the most probable ones the squared distance of the unit
 embeddings, their cosine and the verdict: the same person below the threshold. The threshold is 1.24, or with
 --calibration the one at which a fraction of --far of the pairs of different identities is taken for one identity. The
-calibration file is written by `verification.py --mode 2` for the same network; as there, embeddings are then those of
-image plus mirror image.
+calibration file is written by `verification.py --mode 2`, or by its --json, for the same network; as there, embeddings
+are then those of image plus mirror image.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     model = FaceModel(make_face_options(args, flip=bool(args.calibration)))
     threshold, origin = model.threshold, ""
     if args.calibration:
-        threshold = calibrated_threshold(args.calibration, args.far, model.embedder.length)
+        threshold = find_threshold(args.calibration, args.far, args.model, model.embedder.length)
         origin = f", false accept rate {args.far:g} on {args.calibration}"
     found = [find_faces(model, path) for path in args.photos]
     for path, faces in zip(args.photos, found):
@@ -85,6 +85,23 @@ def print_faces(path: str, faces: list[Face]) -> None:
         box = ",".join(f"{value:.0f}" for value in face.box)
         used = " (compared)" if index == 1 and len(faces) > 1 else ""
         say(f"{path}: face {index} of {len(faces)} at {box}, probability {face.score:.3f}{used}")
+
+
+def find_threshold(path: str, far: float, model: str, length: int) -> float:
+    """Return the squared distance of --calibration, which names embeddings or the JSON file of a report.
+
+    Args:
+        path: The file.
+        far: The false accept rate.
+        model: The network, 'PREFIX,EPOCH' or 'FILE.onnx'.
+        length: Of its embeddings.
+
+    Raises:
+        UserError: The file cannot be read, is one of another network, or has too few pairs for the rate.
+    """
+    from insightface_mx.eval.report_thresholds import is_report, reported_threshold
+
+    return reported_threshold(path, far, model) if is_report(path) else calibrated_threshold(path, far, length)
 
 
 def calibrated_threshold(path: str, far: float, length: int) -> float:
@@ -158,7 +175,9 @@ def parser() -> argparse.ArgumentParser:
     group = result.add_argument_group("verdict")
     threshold = group.add_mutually_exclusive_group()
     threshold.add_argument("--threshold", type=float, default=THRESHOLD, help="squared distance, 0 to 4")
-    threshold.add_argument("--calibration", metavar="FILE.npz", help="pairs that the threshold is taken from")
+    threshold.add_argument(
+        "--calibration", metavar="FILE", help="pairs, .npz, or report, .json, that gives the threshold"
+    )
     group.add_argument("--far", type=fraction, default=FAR, help="false accept rate with --calibration, 0 to 1")
     return result
 

@@ -1,5 +1,7 @@
 """insightface-compare on ORL photos, with a synthetic network."""
 
+import hashlib
+import json
 import re
 
 import cv2
@@ -96,6 +98,19 @@ def test_a_threshold_at_a_false_accept_rate(work, capsys):
     assert np.mean(distances[~issame] < threshold) == pytest.approx(0.05, abs=0.0051)
     assert threshold == pytest.approx(np.sort(distances[~issame])[9], abs=0.03)
     assert np.mean(distances[issame] < threshold) == 1
+
+
+@pytest.mark.slow
+def test_a_threshold_of_a_report(work, tmp_path, capsys):
+    digest = hashlib.sha256((work / "net-0001.params").read_bytes()).hexdigest()
+    rows = [{"target": 0.01, "squared_distance": 1.5}, {"target": 0.05, "squared_distance": 0.125}]
+    result = {"set": "lfw", "impostor": 200, "parameters_sha256": digest, "thresholds": rows}
+    report = {"format": "insightface-mx verification 1", "results": [result]}
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    run(work, "a.png", "b.png", "--calibration", tmp_path / "r.json", "--far", "0.05")
+    text = capsys.readouterr().out
+    assert printed_values(text)[0] == pytest.approx(expected_distance(work, flip=1), abs=2e-4)
+    assert f"(threshold 0.1250, false accept rate 0.05 on {tmp_path}/r.json)" in text
 
 
 @pytest.mark.parametrize(
