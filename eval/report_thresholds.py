@@ -9,10 +9,10 @@ from typing import Any
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_REPORT_BYTES
 from insightface_mx.eval.summary import FORMAT
+from insightface_mx.files.cache import hash_file
+from insightface_mx.files.json_file import read_json
+from insightface_mx.files.regular_file import open_regular
 from insightface_mx.formats import checkpoint
-from insightface_mx.formats.cache import hash_file
-from insightface_mx.formats.json_file import read_json
-from insightface_mx.formats.regular_file import open_regular
 
 _RELATIVE = 1e-9  # that two rates may differ and be the same
 

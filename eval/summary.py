@@ -11,7 +11,7 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.eval import curves, intervals, roc
 from insightface_mx.eval.intervals import Interval
-from insightface_mx.formats.atomic import atomic_path
+from insightface_mx.files.atomic import atomic_path
 from insightface_mx.photos.lists import write_text
 
 FARS = (1e-3, 1e-4, 1e-5)

@@ -14,9 +14,10 @@ from insightface_mx.cli.types import Size, size_text
 from insightface_mx.engine.network_input import NetworkInput
 from insightface_mx.eval import report, summary
 from insightface_mx.eval.pairs import DataSet, VerificationResult
-from insightface_mx.formats import manifest, overwrite
-from insightface_mx.formats.atomic import report_write_errors, save_text
-from insightface_mx.formats.cache import hash_file
+from insightface_mx.files import manifest
+from insightface_mx.files.atomic import report_write_errors, save_text
+from insightface_mx.files.cache import hash_file
+from insightface_mx.formats import overwrite
 from insightface_mx.photos.pair_table import find_table
 
 KINDS = {"report": "HTML page", "json": "JSON file", "csv": "table of scores"}

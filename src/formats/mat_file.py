@@ -14,7 +14,7 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_MAT_BYTES, MAX_MAT_DEPTH, MAX_MAT_ELEMENTS
-from insightface_mx.formats.regular_file import open_regular
+from insightface_mx.files.regular_file import open_regular
 
 _HEADER = 128  # bytes
 _MATRIX, _COMPRESSED = 14, 15  # types of elements

@@ -15,7 +15,7 @@ from typing import Iterable, NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.formats.atomic import atomic_path
+from insightface_mx.files.atomic import atomic_path
 from insightface_mx.photos.lists import read_lines, write_text
 
 TITLE = ("one", "other", "same", "identity_one", "identity_other", "group")

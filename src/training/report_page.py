@@ -14,9 +14,9 @@ from typing import Any, Callable, Dict, Mapping, Sequence
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_MANIFEST_BYTES
-from insightface_mx.formats.atomic import report_write_errors, save_text
+from insightface_mx.files.atomic import report_write_errors, save_text
+from insightface_mx.files.json_file import read_json
 from insightface_mx.formats.html_page import colour_of, dashes_of, key, page, table, text
-from insightface_mx.formats.json_file import read_json
 
 REFRESH = 60  # seconds
 MAX_POINTS = 5000  # of a curve; a longer run keeps every second one of the older half
