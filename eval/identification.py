@@ -144,27 +144,48 @@ def distractor_ranks(
     if not len(pairs):
         return ranks
     mates = pair_products(probes, pairs[:, 0], pairs[:, 1])
-    with_mates, starts = np.unique(pairs[:, 0], return_index=True)
-    stops = np.append(starts[1:], len(pairs))
+    with_mates, starts, counts = np.unique(pairs[:, 0], return_index=True, return_counts=True)
     order = np.lexsort((mates, pairs[:, 0]))  # each probe's mates from the least to the most alike
     lowest = mates[order][starts]
     rows = np.ascontiguousarray(probes[with_mates])
-    above = np.zeros(len(pairs) + len(starts), np.int64)  # of each probe: distractors above exactly k of its mates
     offsets = starts + np.arange(len(starts))
+    above = np.zeros(len(pairs) + len(starts), np.int64)  # of each probe: distractors above exactly k of its mates
+    keys = _Keys(mates[order], counts)
+    buffer = np.empty((len(rows), _BLOCK), np.result_type(rows, np.float32))
     for block in _blocks(distractors, probes.shape[1]):
-        similarity = rows @ block.T
-        places = np.flatnonzero(similarity > lowest[:, None])  # few: the others are below every mate
-        row, values = places // similarity.shape[1], similarity.ravel()[places]
-        bounds = np.searchsorted(row, np.arange(len(starts) + 1))
-        for probe in np.flatnonzero(np.diff(bounds)):
-            own = values[bounds[probe] : bounds[probe + 1]]
-            passed = np.searchsorted(mates[order[starts[probe] : stops[probe]]], own)  # mates strictly below
-            counts = np.bincount(passed)
-            above[offsets[probe] : offsets[probe] + len(counts)] += counts
-    for probe, (start, stop) in enumerate(zip(starts, stops)):
-        exactly = above[offsets[probe] : offsets[probe] + stop - start + 1]
-        ranks[order[start:stop]] += np.cumsum(exactly[::-1])[::-1][1:]
+        similarity = _product(rows, block, buffer)
+        chosen = np.flatnonzero(similarity.max(axis=1) > lowest)  # few: the others' mates are all above
+        row, column = np.nonzero(similarity[chosen] > lowest[chosen, None])
+        row = chosen[row]
+        passed = keys.below(row, similarity[row, column]) - starts[row]
+        above += np.bincount(offsets[row] + passed, minlength=len(above))
+    for probe, (start, count) in enumerate(zip(starts, counts)):
+        exactly = above[offsets[probe] : offsets[probe] + count + 1]
+        ranks[order[start : start + count]] += np.cumsum(exactly[::-1])[::-1][1:]
     return ranks
+
+
+class _Keys:
+    """Finds places in many sorted lists at once: in one list, whose numbers rise from one of the lists to the next."""
+
+    def __init__(self, values: np.ndarray, counts: np.ndarray) -> None:
+        """Take the lists, one after the other, each rising, and their lengths."""
+        self._least, self._most = float(values.min()), float(values.max())
+        self._step = self._most - self._least + 2
+        lists = np.repeat(np.arange(len(counts)), counts)
+        self._keys = lists * self._step + (np.asarray(values, float) - self._least)
+
+    def below(self, lists: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return how many numbers are in the lists before `lists`, and in these strictly below `values`."""
+        inside = np.clip(np.asarray(values, float), self._least, self._most + 1)
+        return np.searchsorted(self._keys, lists * self._step + (inside - self._least))
+
+
+def _product(rows: np.ndarray, block: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    """Return rows @ block.T, in the buffer where it has its type: new memory for each block costs time."""
+    if block.dtype != rows.dtype or buffer.dtype != rows.dtype or len(block) != buffer.shape[1]:
+        return rows @ block.T
+    return np.dot(rows, block.T, out=buffer)
 
 
 def _best_of_subjects(similarity: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -107,6 +107,18 @@ def test_ranks_among_distractors(block, monkeypatch):
     assert distractor_ranks(probes, subjects, iter(np.array_split(distractors, 3))).tolist() == expected
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_ranks_with_ties_and_of_many_that_are_above(kind):
+    random = np.random.RandomState(2)
+    subjects = random.randint(0, 5, 40)
+    probes, distractors = (random.randint(-3, 4, (count, 6)).astype(kind) for count in (40, 3000))  # not of unit length
+    expected = [
+        1 + np.count_nonzero(distractors @ probes[j] > probes[j] @ probes[i]) for j, i in ordered_pairs(subjects)
+    ]
+    assert len(set(expected)) > 100
+    assert distractor_ranks(probes, subjects, distractors).tolist() == expected
+
+
 def test_a_tie_goes_to_the_mate():
     probes = np.eye(2)[[0, 0]]
     assert distractor_ranks(probes, [1, 1], np.eye(2)).tolist() == [1, 1]
