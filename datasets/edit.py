@@ -20,7 +20,7 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.device import add_device_options
 from insightface_mx.cli.fields import add_options, read_options
-from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.main import add_version, make_parser, parser_settings, run_command
 from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.types import Range, Size, image_size, number, positive, size_text
 from insightface_mx.datasets.join import Embed, Member, centre, centres, embed_others, join_identities
@@ -210,10 +210,11 @@ def _add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     run: Callable[[argparse.Namespace], None],
-    look: Callable[..., argparse.HelpFormatter],
 ) -> argparse.ArgumentParser:
-    """Add a sub-command with --output; its docstring is its help, formatted by `look`."""
-    parser = commands.add_parser(name, help=run.__doc__, description=run.__doc__, formatter_class=look)
+    """Add a sub-command with --output; the docstring of `run` is its help."""
+    lines = [line for line in EXAMPLE.splitlines() if line.startswith(f"insightface-edit-set {name} ")]
+    parser = commands.add_parser(name, help=run.__doc__, **parser_settings(run.__doc__, "\n".join(lines)))
+    add_version(parser)
     parser.set_defaults(run=run)
     parser.add_argument("--output", required=True, help="folder to write, a new one")
     return parser
@@ -236,9 +237,8 @@ def _add_network(parser: argparse.ArgumentParser, required: bool = True) -> None
 def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, EXAMPLE)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    look = parser.formatter_class
 
-    merge = _add_command(commands, "merge", run_merge, look)
+    merge = _add_command(commands, "merge", run_merge)
     merge.add_argument("data_dirs", nargs="+", metavar="data_dir", help="folders of training sets")
     merge.add_argument(
         "--join-cosine",
@@ -247,17 +247,17 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     _add_network(merge, required=False)
 
-    by_count = _add_command(commands, "filter", run_filter, look)
+    by_count = _add_command(commands, "filter", run_filter)
     by_count.add_argument("data_dir", help=_DATA_DIR)
     by_count.add_argument("--min-images", type=positive, default=1, help="minimum images of an identity")
     by_count.add_argument("--max-images", type=positive, help="keep only the first N images of larger identities")
 
-    clean = _add_command(commands, "clean", run_clean, look)
+    clean = _add_command(commands, "clean", run_clean)
     clean.add_argument("data_dir", help=_DATA_DIR)
     clean.add_argument("--min-cosine", type=cosine, required=True, help="smallest cosine to the centre, -1 to 1")
     _add_network(clean)
 
-    exclude = _add_command(commands, "exclude", run_exclude, look)
+    exclude = _add_command(commands, "exclude", run_exclude)
     exclude.add_argument("data_dir", help=_DATA_DIR)
     exclude.add_argument("--max-cosine", type=cosine, required=True, help="largest cosine to one of --from, -1 to 1")
     exclude.add_argument(

@@ -110,3 +110,17 @@ def test_version(command, capsys):
         importlib.import_module(COMMANDS[command]).main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"insightface-mx {__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["merge", "filter", "clean", "exclude"])
+def test_sub_commands_know_version_and_show_their_own_examples(name, capsys):
+    command = importlib.import_module(COMMANDS["insightface-edit-set"])
+    with pytest.raises(SystemExit) as stop:
+        command.main([name, "--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"insightface-mx {__version__}\n"
+    with pytest.raises(SystemExit):
+        command.main([name, "--help"])
+    examples = capsys.readouterr().out.partition("example:\n")[2].splitlines()
+    assert len(examples) == (2 if name == "merge" else 1)
+    assert all(line.startswith(f"  insightface-edit-set {name} ") for line in examples)

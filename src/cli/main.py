@@ -54,10 +54,25 @@ def make_parser(
     Returns:
         A parser that knows --help and --version.
     """
-    lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
-    parser = kind(description=description, epilog=f"example:\n{lines}", formatter_class=_HelpFormatter, **settings)
-    parser.add_argument("--version", action="version", version=f"insightface-mx {__version__}")
+    parser = kind(**parser_settings(description, example), **settings)
+    add_version(parser)
     return parser
+
+
+def parser_settings(description: str | None, example: str) -> dict[str, Any]:
+    """Return how the --help of a command or sub-command looks, as arguments of its parser.
+
+    Args:
+        description: What the command does.
+        example: Command lines to show at the end, one or more lines.
+    """
+    lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
+    return {"description": description, "epilog": f"example:\n{lines}", "formatter_class": _HelpFormatter}
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add --version to a command or sub-command."""
+    parser.add_argument("--version", action="version", version=f"insightface-mx {__version__}")
 
 
 def run_command(

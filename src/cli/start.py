@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+import signal
 import sys
 from typing import Callable, NoReturn
-
-from insightface_mx.cli import signals, streams
 
 
 def _start(module: str) -> NoReturn:
     """Import a command's module, run its main(), and end the process."""
     status: int | str = 0
+    for number in (signal.SIGINT, signal.SIGTERM):  # until the Watch takes over
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+    from insightface_mx.cli import signals, streams
+
     streams.open_missing()
     watch = signals.Watch().__enter__()  # to the end of the process
     try:

@@ -15,6 +15,7 @@ import logging
 import os
 import platform
 import shlex
+import signal
 import stat
 import subprocess
 import tempfile
@@ -140,13 +141,27 @@ def _cpu_flags() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
+def _run_with_children(command: list[str]) -> None:
+    """Run a command; where a signal ends the wait for it, end the command and the processes that it started."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()  # after Ctrl-C, Popen does not
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+
+
 def _compile(sources: Iterable[Path], include: Path, library: Path) -> None:
     logging.info("compiling %s, once for this machine: %s", _SOURCE.name, library)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         compiled = Path(folder) / library.name
         compiler = shlex.split(os.environ.get("CXX", "g++"))
         command = [*compiler, *FLAGS, f"-I{include}", *map(str, sources), "-o", str(compiled)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        _run_with_children(command)
         content = compiled.read_bytes()
     for path, stored in ((_hash_path(library), _hash(content, library.name).encode()), (library, content)):
         if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):

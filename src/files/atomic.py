@@ -116,10 +116,21 @@ def report_write_errors(path: str) -> Iterator[None]:
         remove_leftovers(folder or ".", re.escape(name))
         yield
     except OSError as error:
-        question = " Is the disk full?" if error.errno in _FULL else ""
-        raise UserError(
-            f"cannot save {path}: {error.strerror or error}; what was saved before is untouched.{question}"
-        ) from error
+        obstacle = _no_folder_of(path)
+        if obstacle:
+            reason = f"{obstacle} is no folder; choose another --output or --prefix"
+        else:
+            question = " Is the disk full?" if error.errno in _FULL else ""
+            reason = f"{error.strerror or error}; what was saved before is untouched.{question}"
+        raise UserError(f"cannot save {path}: {reason}") from error
+
+
+def _no_folder_of(path: str) -> str:
+    """Return what is in the place of a folder that a file would be in; '' if there is no such thing."""
+    folder = os.path.dirname(path)
+    while folder and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return "" if os.path.isdir(folder or ".") else folder
 
 
 def save_text(path: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from insightface_mx.cli import signals
+from insightface_mx.cli import signals, start
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -66,6 +67,23 @@ MOMENTS = {
         "        raise RuntimeError('lost')"
     ),
 }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_before_the_imports_of_the_watch(tmp_path, number):
+    """Nothing is said yet, least of all a traceback."""
+    room = tmp_path / "insightface_mx" / "cli"
+    room.mkdir(parents=True)
+    (tmp_path / "insightface_mx" / "__init__.py").touch()
+    (room / "__init__.py").touch()
+    (room / "signals.py").write_text(f"import time\n{READY}\ntime.sleep(20)")
+    shutil.copy(start.__file__, room)
+    process = started(
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom insightface_mx.cli import start\nstart.verify()", tmp_path
+    )
+    process.send_signal(number)
+    assert end_of(process) == (128 + number, "", "")
 
 
 @pytest.mark.slow

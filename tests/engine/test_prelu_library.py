@@ -1,7 +1,10 @@
 """The C++ operator is built once, under a name for its CPU, and load says what is missing for that."""
 
 import os
+import signal
 import stat
+import threading
+import time
 
 import pytest
 
@@ -32,6 +35,25 @@ def test_compiler_that_fails_leaves_nothing(compiler, tmp_path):
     compiler('echo half > "$last"; echo "a.cc:1: error: no" >&2; exit 1')
     with pytest.raises(RuntimeError, match=r"g\+\+ cannot compile prelu_op\.cc: a\.cc:1: error: no$"):
         prelu_library.load(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_compiler_and_what_it_started(compiler, tmp_path):
+    """As g++ starts cc1plus. What the compiler started says so in a file after 1.5 s if it lives."""
+    started, alive = tmp_path / "started", tmp_path / "alive"
+
+    def interrupt():
+        while not started.exists():
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    compiler(f"(touch {started}; sleep 1.5; touch {alive}) & wait")
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        prelu_library.build(tmp_path / "cache")
+    time.sleep(2)
+    assert not alive.exists()
     assert list((tmp_path / "cache").iterdir()) == []
 
 

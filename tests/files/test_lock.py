@@ -125,6 +125,15 @@ def test_something_else_in_its_place(tmp_path, make):
     assert os.listdir(tmp_path) == ["model.lock"]
 
 
+def test_a_file_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"photo")
+    for path, take_lock in (("photo.jpg/model/m", lock.lock_file), ("photo.jpg", lock.lock_folder)):
+        with pytest.raises(UserError) as refused, take_lock(str(tmp_path / path)):
+            pytest.fail("there can be no lock")
+        assert str(refused.value).endswith(f": {tmp_path}/photo.jpg is no folder; choose another --output or --prefix")
+    assert (tmp_path / "photo.jpg").read_bytes() == b"photo"
+
+
 @pytest.mark.parametrize("take_lock, name", [(lock.lock_folder, ".lock"), (lock.lock_file, "model.lock")])
 def test_a_folder_that_stays_empty_is_removed_if_it_is_new(tmp_path, take_lock, name):
     os.mkdir(tmp_path / "old")
