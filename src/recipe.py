@@ -19,6 +19,7 @@ from insightface_mx.cli.signals import describe, status_of
 from insightface_mx.cli.types import Size
 from insightface_mx.files.atomic import report_write_errors, save_text
 from insightface_mx.files.lock import lock_file
+from insightface_mx.formats import overwrite
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, TripletTrainingOptions
 from insightface_mx.symbols.variants import DEFAULTS
@@ -77,24 +78,32 @@ def open_images(options: DataOptions, batch_size: int, seed: int, num_classes: i
 
 
 def agree_with_saved(
-    start: Start, command: str, options: SoftmaxOptions | TripletTrainingOptions, images: FaceImageIter
+    start: Start,
+    command: str,
+    options: SoftmaxOptions | TripletTrainingOptions,
+    images: FaceImageIter,
+    symbol: Symbol,
 ) -> Metadata:
-    """Return the metadata of a run, after a check that they agree with those of the state that it continues from.
+    """Return the metadata of a run, after a check that it agrees with what is saved under its prefix.
 
     Args:
         start: The start of the run.
         command: The name of the command.
         options: All options of the command.
         images: The images.
+        symbol: The graph of the run's checkpoints.
 
     Raises:
-        UserError: The saved run had other options or data, and --override is not given.
+        UserError: The saved run had other options or data, and --override is not given; or, without one, there is a
+            checkpoint from elsewhere that needs another graph.
     """
     metadata = resume_check.run_metadata(command, options, start.seed, images, len(start.contexts))
     if start.saved:
         defaults = resume_check.fixed_options(type(options)())
         resume_check.check_resume(start.saved.metadata, metadata, defaults, options.run.override)
         resume_check.log_environment(start.saved.metadata, metadata)
+    elif options.run.ckpt != NEVER:
+        overwrite.refuse_foreign_graph(options.run.prefix, symbol)
     return metadata
 
 

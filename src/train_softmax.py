@@ -76,7 +76,8 @@ def train(
     advice.check_class_count(classes, emb_size)
     embedding = (network or recipe.build_network)(options.network, data.image_size)
     images = recipe.open_images(data, data.batch_per_device * len(start.contexts), start.seed, classes)
-    metadata = recipe.agree_with_saved(start, "train_softmax", options, images)
+    saved_symbol = losses.checkpoint_symbol(embedding, classes, loss, emb_size)
+    metadata = recipe.agree_with_saved(start, "train_softmax", options, images, saved_symbol)
     recipe.write_config(options, start.seed)
     lr = schedule.learning_rate(options.optimiser, images.batch_size)
     advice.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
@@ -102,7 +103,7 @@ def train(
     )
     run = build.build_run(
         model,
-        losses.checkpoint_symbol(embedding, classes, loss, emb_size),
+        saved_symbol,
         EpochSource(images, options.run.end_epoch),
         options.run,
         options.optimiser,

@@ -76,11 +76,11 @@ def train(
     start = begin(options.run)  # before any operation of MXNet
     embedding = (network or recipe.build_network)(options.network, data.image_size)
     images = recipe.open_images(data, 3 * per_device * len(start.contexts), start.seed)
-    metadata = recipe.agree_with_saved(start, "train_triplet", options, images)
+    symbol = triplets.training_symbol(embedding, loss.loss_type, loss.triplet_alpha)
+    metadata = recipe.agree_with_saved(start, "train_triplet", options, images, symbol)
     advice.warn_of_idle_run_options(options.run)
     recipe.write_config(options, start.seed)
 
-    symbol = triplets.training_symbol(embedding, loss.loss_type, loss.triplet_alpha)
     model = build.build_model(symbol, options.run, start, network=options.network.network, data=images.provide_data)
     groups = triplets.identities(images.records, data.images_filter, images.skip_bad)
     embed_bag = (embed or make_embed)(model, embedding, images, start.contexts)

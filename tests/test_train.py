@@ -15,6 +15,7 @@ from small_training import scores
 
 from insightface_mx import options, recipe, train_softmax
 from insightface_mx.base.compat import mx
+from insightface_mx.deploy import model_slim
 from insightface_mx.engine import network as verify
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint
@@ -238,6 +239,21 @@ def test_pretrained_with_other_classes_keeps_the_network(data_dir, tmp_path, cap
 
 
 @pytest.mark.slow
+def test_a_run_leaves_the_graph_of_a_checkpoint_from_elsewhere(data_dir, tmp_path, capsys):
+    """As of an imported one that it starts from; another run under the prefix may be replaced."""
+    run(data_dir, tmp_path / "m", "--max-steps", "1", "--ckpt", "2")
+    prefix = model_slim.slim(str(tmp_path / "m"), 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("ms-*")}
+    words = [*SMALL, "--data-dir", data_dir, "--pretrained", f"{prefix},0", "--prefix", prefix, "--max-steps", "1"]
+    error = error_of(capsys, train_softmax, *words, "--target", "toy")
+    assert f"{prefix}-symbol.json is the graph of {prefix}-0000.params, which no run here has saved: choose" in error
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("ms-*")}
+    assert {name: after[name] for name in before} == before
+    assert "ms-config.json" not in after
+    run(data_dir, prefix, "--max-steps", "1", "--ckpt", "0")
+    run(data_dir, tmp_path / "m", "--max-steps", "1", "--loss-type", "2", "--ckpt", "2")
+
+
 def test_pretrained_fc7_strict(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "m", "--max-steps", "1")
     symbol, arg_params, aux_params = checkpoint.load(str(tmp_path / "m"), 1)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.files import manifest
@@ -16,12 +16,15 @@ from insightface_mx.files.regular_file import open_regular
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.symbol_file import read_graph
 
+if TYPE_CHECKING:
+    from insightface_mx.base.compat import Symbol
+
 # how files of a kind begin
 _KINDS = {
     "ONNX file": (b"\x08",),
     ".pth file": (b"PK\x03\x04", b"\x80"),
     "verification set": (b"\x80", b"(", b"]"),
-    "table of embeddings": (b"PK\x03\x04", b"PAR1", b"name,"),
+    "table of embeddings": (b"PK\x03\x04", b"PAR1", b"name,label,face"),
     "PNG image": (b"\x89PNG",),
     "HTML page": (b"<!DOCTYP", b"<!doctyp", b"<html"),
     "JSON file": (b"{",),
@@ -54,7 +57,7 @@ def refuse_other_kind(path: str, kind: str, force: bool) -> None:
     if force or os.path.islink(path):
         return
     with contextlib.suppress(OSError), open_regular(path) as file:  # what cannot be read fails when it is written
-        first_bytes = file.read(8)
+        first_bytes = file.read(16)
         if first_bytes and not first_bytes.startswith(_KINDS[kind]):
             raise UserError(f"{path} is there already and is no {kind}: {_OTHER_OUTPUT}")
 
@@ -80,6 +83,29 @@ def refuse_needed_checkpoint(prefix: str, epoch: int, force: bool) -> None:
     else:
         return
     raise UserError(f"{path} is {needed}: {_OTHER_OUTPUT}")
+
+
+def refuse_foreign_graph(prefix: str, symbol: Symbol) -> None:
+    """Raise UserError if a run's checkpoints would replace the graph of one that no run here has saved.
+
+    Runs replace each other's checkpoints, as the original's did; an imported, slimmed or downloaded one stays.
+
+    Args:
+        prefix: Of the run.
+        symbol: The graph of its checkpoints.
+    """
+    path = checkpoint.symbol_path(prefix)
+    foreign = [n for n in checkpoint.epochs(prefix) if "command" not in checkpoint.saved_metadata(prefix, n)]
+    if foreign and os.path.lexists(path) and not _is_graph(path, symbol):
+        params = checkpoint.params_path(prefix, foreign[-1])
+        raise UserError(f"{path} is the graph of {params}, which no run here has saved: choose another --prefix")
+
+
+def _is_graph(path: str, symbol: Symbol) -> bool:
+    try:
+        return checkpoint.load_symbol(path).tojson() == symbol.tojson()
+    except UserError:  # no graph that is written here
+        return False
 
 
 def _has_head(path: str) -> bool:
@@ -109,7 +135,7 @@ def save_checkpoint(
     """
     symbol_path = checkpoint.symbol_path(prefix)
     is_free = force or not os.path.lexists(symbol_path)
-    if not is_free and checkpoint.load_symbol(symbol_path).tojson() != network[0].tojson():
+    if not is_free and not _is_graph(symbol_path, network[0]):
         raise UserError(f"{symbol_path} is the graph of other checkpoints: {_OTHER_OUTPUT}")
     checkpoint.save(prefix, epoch, *network)
     with report_write_errors(prefix):

@@ -27,7 +27,7 @@ def test_a_file_of_another_kind_stays(tmp_path, kind):
     for content in (b"", CONTENT[kind]):
         path.write_bytes(content)
         overwrite.refuse_other_kind(str(path), kind, force=False)
-    for content in (b"photo.jpg,3\n", b"\x12\x01\0\0\0\0\0\0", b"\xff\xd8\xff"):
+    for content in (b"photo.jpg,3\n", b"name,label\na.jpg,1\n", b"\x12\x01\0\0\0\0\0\0", b"\xff\xd8\xff"):
         path.write_bytes(content)
         with pytest.raises(UserError, match=rf"output is there already and is no {kind}: name another output, or give"):
             overwrite.refuse_other_kind(str(path), kind, force=False)
