@@ -249,14 +249,19 @@ def _keys(name: str) -> Iterator[str]:
             yield os.path.splitext(key)[0]
 
 
-def refuse_same_photos(gallery: Faces, probes: Faces) -> None:
-    """Raise UserError if a probe is also in the gallery: every network would find it."""
-    places = {(os.path.realpath(photo.path), photo.record) for photo in gallery.photos}
+def refuse_same_photos(others: Faces, role: str, probes: Faces) -> None:
+    """Raise UserError if a probe is also in the gallery or among the distractors: a search would find itself."""
+    places = {(os.path.abspath(photo.path), photo.record) for photo in others.photos}
     for photo in probes.photos:
-        if (os.path.realpath(photo.path), photo.record) in places:
-            raise UserError(
-                f"{photo.name} is in the gallery and among the probes: a search would find the photo itself"
-            )
+        if (os.path.abspath(photo.path), photo.record) in places:
+            raise UserError(f"{photo.name} is in the {role} and among the probes: a search would find the photo itself")
+
+
+def warn_of_one_identity(gallery: Faces) -> None:
+    """Log that a gallery holds one identity alone: there is nobody to mistake it for."""
+    if len(set(gallery.identities)) == 1:
+        name = shorten(gallery.identities[0])
+        logging.warning("%s holds the identity %s alone: its searches can only end at rank 1", gallery.path, name)
 
 
 def refuse_other_length(gallery: Faces, known: np.ndarray, probes: Faces, rows: np.ndarray) -> None:

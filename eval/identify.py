@@ -87,8 +87,10 @@ def find_sets(args: argparse.Namespace) -> dict[str, Faces]:
     for listed in cleaning:
         sets = {role: listed.clean(faces) for role, faces in sets.items()}
         listed.report_unknown()
-    if "gallery" in sets:
-        face_sets.refuse_same_photos(sets["gallery"], sets["probes"])
+    for role in sets.keys() - {"probes"}:
+        face_sets.refuse_same_photos(sets[role], role, sets["probes"])
+    if "gallery" in sets and "distractors" not in sets:
+        face_sets.warn_of_one_identity(sets["gallery"])
     for faces in sets.values():
         if args.export_features:
             face_sets.refuse_names_outside(faces)

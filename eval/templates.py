@@ -83,7 +83,7 @@ def image_features(
         vectors = vectors + mirrored
     if vectors.ndim != 2:
         raise ValueError(f"features have the shape (n, d), not {vectors.shape}")
-    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))  # np.linalg.norm would copy all vectors
     _refuse(~np.isfinite(lengths), "its feature is not finite")
     if not keep_norm:
         _refuse(lengths == 0, "its feature is 0: it has no direction")

@@ -222,12 +222,16 @@ def test_sets_that_do_not_go_together(sets, capsys):
     assert "give --gallery, or --distractors" in error_of(capsys, identify, *probes)
     same = ["--probes", folder / "gallery", *gallery]
     assert "is in the gallery and among the probes" in error_of(capsys, identify, *same)
+    twice = ["--distractors", folder / "probes", *gallery, *probes]
+    assert "is in the distractors and among the probes" in error_of(capsys, identify, *twice)
+    run(identify, "--gallery", folder / "gallery" / "p0", *probes, "--identity-from", "name")
+    assert "p0 holds the identity p0 alone: its searches can only end at rank 1" in capsys.readouterr().err
     assert "--sheet: " in error_of(capsys, identify, *gallery, *probes, "--sheet", folder / "a.png")
     write_features(folder / "short", np.ones((2, 3)), ["a", "b"])
     wrong = ["--distractors", folder / "short"]
     assert "embeddings have 3 numbers, the probes' 8" in error_of(capsys, identify, *gallery, *probes, *wrong)
     assert "embeddings have 3 numbers, those of" in error_of(capsys, identify, "--gallery", folder / "short", *probes)
-    single = ["--probes", folder / "short", "--distractors", folder / "short"]
+    single = ["--probes", folder / "short", *others]
     assert "holds no identity with two faces" in error_of(capsys, identify, *single)
     write_features(folder / "others" / "2", np.ones((1, 8)), ["7"], ending="jpg_x")
     (folder / "list.txt").write_text("Title\n7_0\n3\n")
