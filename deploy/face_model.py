@@ -117,7 +117,7 @@ class FaceModel:
         Raises:
             UserError: `aligned` is or holds None, what `get_input` returns for an image without a face.
         """
-        faces = _aligned_faces(aligned)
+        faces = self._aligned_faces(aligned)
         features = self.embedder(faces.reshape(-1, *faces.shape[-3:])).astype(np.float32)
         return features[0] if faces.ndim == 3 else features
 
@@ -129,7 +129,7 @@ class FaceModel:
         Raises:
             UserError: As for `get_feature`.
         """
-        faces = _aligned_faces(aligned)
+        faces = self._aligned_faces(aligned)
         values = self.gender_age.embed(faces.reshape(-1, *faces.shape[-3:]))
         gender = values[:, :2].argmax(axis=1)
         age = values[:, 2:].reshape(-1, 100, 2).argmax(axis=2).sum(axis=1)
@@ -192,11 +192,13 @@ class FaceModel:
             faces.append(Face(corners, float(box[4]), found.view.to_photo(landmarks), network_input(aligned)))
         return faces
 
-
-def _aligned_faces(aligned: AlignedFaces) -> np.ndarray:
-    """Return aligned faces as one array. UserError: a face is missing."""
-    missing = [index for index, face in enumerate([aligned] if aligned is None else aligned) if face is None]
-    if missing:
-        place = "" if aligned is None else f" in image {missing[0]}"
-        raise UserError(f"no face{place}: get_input found none, so there is nothing to embed; leave such images out")
-    return np.asarray(aligned)
+    def _aligned_faces(self, aligned: AlignedFaces) -> np.ndarray:
+        """Return aligned faces as one array. UserError: a face is missing."""
+        missing = [index for index, face in enumerate([aligned] if aligned is None else aligned) if face is None]
+        if missing:
+            place = "" if aligned is None else f" in image {missing[0]}"
+            raise UserError(
+                f"no face{place}: get_input found none, so there is nothing to embed; leave such images out"
+            )
+        faces = np.asarray(aligned)
+        return faces if faces.size else np.empty((0, 3, *self.image_size), np.uint8)

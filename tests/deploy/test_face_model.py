@@ -146,6 +146,12 @@ def test_options_that_cannot_be(options, use, message):
         use(FaceModel(**options))
 
 
+def test_no_faces_at_all_give_empty_arrays(networks):
+    model = FaceModel(**networks, backend="mxnet")
+    assert model.get_feature([]).shape == (0, 32)
+    assert [values.shape for values in model.get_ga([])] == [(0,), (0,)]
+
+
 def test_more_that_cannot_be(networks):
     with pytest.raises(UserError, match="has 32 outputs, not the 202"):
         FaceModel(ga_model=networks["model"], backend="mxnet").get_ga(np.zeros((3, 112, 112)))
