@@ -36,10 +36,10 @@ figure { margin: 0; min-width: 0 } figcaption { clear: both; color: var(--faint)
 .key svg { display: inline-block; width: 2.2rem; height: .8rem; margin-right: .4rem; vertical-align: middle }
 .note { color: var(--faint) } .mark { color: var(--mark) }
 @media (max-width: 50rem) {
-  table, tbody, tr, td, caption { display: block } thead { display: none }
-  tr { border-bottom: 1px solid var(--line); padding: .4rem 0 }
-  td { border: 0; min-width: 0; padding: .1rem 0; display: flex; gap: .5rem; justify-content: flex-start }
-  td::before { content: attr(data-label); color: var(--faint); flex: 0 0 42% }
+  .wide, .wide tbody, .wide tr, .wide td, .wide caption { display: block } .wide thead { display: none }
+  .wide tr { border-bottom: 1px solid var(--line); padding: .4rem 0 }
+  .wide td { border: 0; min-width: 0; padding: .1rem 0; display: flex; gap: .5rem; justify-content: flex-start }
+  .wide td::before { content: attr(data-label); color: var(--faint); flex: 0 0 42% }
 }
 """
 
@@ -67,7 +67,7 @@ def text(value: object) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> str:
-    """Return a table of plain texts; on a narrow window every row becomes a list.
+    """Return a table of plain texts; on a narrow window the rows of three columns or more become lists.
 
     Args:
         headings: Of the columns.
@@ -83,7 +83,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], caption: st
     ]
     title = f"<caption>{text(caption)}</caption>" if caption else ""
     body = "\n".join(lines)
-    return f"<table>{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
+    kind = "narrow" if len(headings) < 3 else "wide"
+    return f'<table class="{kind}">{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n'
 
 
 def key(names: Sequence[str]) -> str:

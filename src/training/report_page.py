@@ -22,7 +22,7 @@ REFRESH = 60  # seconds
 MAX_POINTS = 5000  # of a curve; a longer run keeps every second one of the older half
 ACCURACY = "accuracy/"
 _WIDTH, _HEIGHT = 520, 300  # of a chart, SVG units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 34  # its borders
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 14, 14, 40  # its borders
 _CHARTS = {  # title of each chart and its metrics
     "Accuracy by verification set": (ACCURACY,),
     "Loss": ("loss", "lossvalue"),
@@ -210,7 +210,7 @@ def chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> st
     newest = ", ".join(f"{name} {curve[-1][1]:g}" for name, curve in curves.items())
     drawing = (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{text(f"{title} by batch; newest: {newest}")}" '
-        f'font-size="12" fill="currentColor">{"".join(parts)}</svg>'
+        f'font-size="15" fill="currentColor">{"".join(parts)}</svg>'
     )
     names = key(list(curves)) if len(curves) > 1 else ""
     caption = f"<figcaption>by batch; newest: {text(newest)}</figcaption>"
@@ -227,12 +227,12 @@ def _grid(
     for value in y_ticks:
         _, down = place(x_ticks[0], value)
         parts.append(f'<path d="M{left} {down}H{right}" stroke="#808080" stroke-opacity=".35"/>')
-        parts.append(f'<text x="{left - 6}" y="{down + 4}" text-anchor="end">{value:g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{down + 5}" text-anchor="end">{value:g}</text>')
     for value in x_ticks:
         across, _ = place(value, y_ticks[0])
         parts.append(f'<path d="M{across} {bottom}V{top}" stroke="#808080" stroke-opacity=".2"/>')
         anchor = "end" if value == x_ticks[-1] else "middle"
-        parts.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="{anchor}">{value:g}</text>')
+        parts.append(f'<text x="{across}" y="{bottom + 22}" text-anchor="{anchor}">{value:g}</text>')
     return "".join(parts)
 
 
