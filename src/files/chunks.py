@@ -94,7 +94,10 @@ class ChunkStore:
         return arrays
 
     def missing(self, chunks: int) -> list[int]:
-        """Return the indices, of 0 to chunks - 1, that are not stored, or are damaged: log lines name the latter."""
+        """Return the indices, of 0 to chunks - 1, that are not stored, or are damaged.
+
+        Log lines name the latter, which are removed. Raises UserError if a folder is in the place of a chunk.
+        """
         return [index for index in range(chunks) if not self._is_stored(index)]
 
     def release(self) -> None:
@@ -110,12 +113,16 @@ class ChunkStore:
             os.rmdir(self.folder)
 
     def _is_stored(self, index: int) -> bool:
-        if not os.path.lexists(self._path(index)):
+        path = self._path(index)
+        if not os.path.lexists(path):
             return False
         try:
             self.load(index)
         except DamagedChunk as damage:
             logging.warning("%s", damage)
+            if os.path.isdir(path) and not os.path.islink(path):
+                raise UserError(f"{path} is a folder: move it away") from damage
+            os.remove(path)  # a pipe, perhaps, which no file can replace
             return False
         return True
 

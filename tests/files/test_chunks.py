@@ -140,11 +140,18 @@ def test_a_damaged_chunk_is_missing(store, damage, caplog):
     assert store.missing(3) == []
 
 
-def test_a_pipe_in_the_place_of_a_chunk_does_not_wait(store):
+def test_a_pipe_in_the_place_of_a_chunk_is_replaced(store):
     os.mkfifo(os.path.join(store.folder, "000000.npz"))
     assert store.missing(1) == [0]
-    with pytest.raises(OSError, match="pipe"):
-        store.save(0, {"values": np.zeros(1)})
+    store.save(0, {"values": np.zeros(1)})
+    assert store.missing(1) == []
+
+
+def test_a_folder_in_the_place_of_a_chunk_stays(store):
+    os.mkdir(os.path.join(store.folder, "000000.npz"))
+    with pytest.raises(UserError, match=r"000000\.npz is a folder: move it away"):
+        store.missing(1)
+    assert os.path.isdir(os.path.join(store.folder, "000000.npz"))
 
 
 def test_a_worker_process_can_have_a_copy(store):
