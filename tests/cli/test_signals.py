@@ -102,6 +102,7 @@ def test_a_command_that_does_not_end_is_ended(command):
         f"import time\ndef main():\n    {READY}\n    while True:\n        try:\n            time.sleep(20)\n"
         "        except BaseException: pass"
     )
+    time.sleep(1)  # until it is inside the block that catches all
     process.send_signal(signal.SIGTERM)
     assert end_of(process) == (143, "", "stopped by SIGTERM, in the midst of its work\n")
 
@@ -112,7 +113,7 @@ def test_a_second_signal_does_not_wait_for_c(command):
     process = command(
         f"import hashlib\ndef main():\n    {READY}\n    hashlib.pbkdf2_hmac('sha256', b'', b'', 200_000_000)"
     )
-    time.sleep(0.5)  # until it is inside
+    time.sleep(2)  # until it is inside
     process.send_signal(signal.SIGINT)
     time.sleep(0.6)
     process.send_signal(signal.SIGINT)
