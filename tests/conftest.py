@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 from harness import IDENTITIES, PHOTOS, SIZE, photo
@@ -11,6 +14,9 @@ from harness import IDENTITIES, PHOTOS, SIZE, photo
 from insightface_mx.base.machine import cpu_count
 from insightface_mx.formats.training_set import write_training_set
 from insightface_mx.formats.verification_set import write_bin
+
+# Ctrl-C is ignored in a script's background, and would be in every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # tests run in several processes, which share the CPUs
     threads = max(1, cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
@@ -28,3 +34,15 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [photo(*one) for pair in same + different for one in pair]
     write_bin(str(folder / "toy.bin"), images, [True] * len(same) + [False] * len(different))
     return folder
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Take the log handlers away that a test adds; a run in the same process leaves its own."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(before):
+        handler.close()
+    root.handlers[:] = before
+    root.setLevel(level)

@@ -62,7 +62,9 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if came:
+        if came and callable(handlers[came[0]]):  # not by another signal, which would count as a second one
+            handlers[came[0]](came[0], None)
+        elif came:
             signal.raise_signal(came[0])
 
 

@@ -18,7 +18,7 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size, image_size
 from insightface_mx.files import manifest
-from insightface_mx.files.atomic import atomic_path, report_write_errors
+from insightface_mx.files.atomic import atomic_path, report_write_errors, save_text
 from insightface_mx.files.wrong_file import refuse_wrong_file
 from insightface_mx.formats.params_file import Shape, check_arrays
 from insightface_mx.formats.symbol_file import read_graph
@@ -129,11 +129,9 @@ def save(prefix: str, epoch: int, symbol: Symbol, arg_params: Params, aux_params
     path = params_path(prefix, epoch)
     with report_write_errors(path), atomic_path(path) as temporary:
         _write_arrays(temporary, params)
-        with atomic_path(symbol_path(prefix)) as temporary_symbol:
-            with open(temporary_symbol, "w", encoding="utf-8") as file:
-                file.write(symbol.tojson())
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(manifest_path(prefix, epoch))  # it describes the files that are replaced now
+        save_text(symbol_path(prefix), symbol.tojson())
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(manifest_path(prefix, epoch))  # it describes the parameters that are replaced now
 
 
 def save_arrays(path: str, arrays: Params) -> None:

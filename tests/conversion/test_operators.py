@@ -40,6 +40,7 @@ OPERATORS = {
     "transpose": mx.sym.transpose(data, axes=(0, 2, 3, 1)),
     "unit length": mx.sym.L2Normalization(mx.sym.Flatten(data), mode="instance"),
     "weighted": mx.sym.broadcast_mul(data, pool("avg", global_pool=True)),
+    "rounded": mx.sym.floor(data * 3 + 0.5),
     "scaled and dropped": mx.sym.Dropout(mx.sym.BlockGrad(mx.sym.identity((data - 0.5) * 2 + inner)), p=0.4),
     **{act: mx.sym.Activation(data, act_type=act) for act in ("relu", "sigmoid", "softrelu", "softsign", "tanh")},
 }
@@ -53,7 +54,7 @@ def test_an_operator_computes_what_mxnet_computes(name, tmp_path):
 
 def test_every_operator_of_the_table_is_among_those():
     tested = {node.op for symbol in OPERATORS.values() for node in SymbolGraph(symbol).nodes}
-    assert len(operators.OPERATORS) == 27
+    assert len(operators.OPERATORS) == 29
     assert set(operators.OPERATORS) <= tested
 
 

@@ -29,7 +29,8 @@ def test_real_images_are_compared_on_too(tmp_path):
     for i in range(4):
         (tmp_path / "faces" / f"{i}.png").write_bytes(encoded)
     (tmp_path / "faces" / "notes.txt").write_text("no image")
-    write_bin(str(tmp_path / "set.bin"), [encoded] * 40, [True] * 20)
+    others = [cv2.imencode(".png", image + np.uint8(i))[1].tobytes() for i in range(40)]
+    write_bin(str(tmp_path / "set.bin"), others, [True] * 20)
     made = proof.make_images((112, 112))
     folder, verification = (proof.make_images((112, 112), str(tmp_path / name)) for name in ("faces", "set.bin"))
     assert [len(images) for images in (made, folder, verification)] == [6, 9, 36]

@@ -19,16 +19,7 @@ from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.training import progress
 
-
-@pytest.fixture(autouse=True)
-def other_tests_logging():
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    yield
-    for handler in set(root.handlers) - set(before):
-        handler.close()
-    root.handlers[:] = before
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")

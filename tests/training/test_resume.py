@@ -62,8 +62,9 @@ def files(folder, pattern="-state-"):
 
 
 def saves(folder):
-    """The checkpoints and states of a run, without its log and its options."""
-    return {name: content for name, content in files(folder, "m-").items() if name != "m-config.json"}
+    """The checkpoints and states of a run, without its log, its options and its report."""
+    others = ("m-config.json", "m-report.html", "m-report.json")
+    return {name: content for name, content in files(folder, "m-").items() if name not in others}
 
 
 @pytest.mark.slow
