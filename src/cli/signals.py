@@ -60,10 +60,11 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if came and callable(handlers[came[0]]):  # not by another signal, which would count as a second one
-            handlers[came[0]](came[0], None)
+        for number, earlier in handlers.items():
+            signal.signal(number, earlier)
+        handler = handlers[signal.Signals(came[0])] if came else None
+        if came and callable(handler):  # not by another signal, which would count as a second one
+            handler(came[0], None)
         elif came:
             signal.raise_signal(came[0])
 
