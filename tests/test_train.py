@@ -54,6 +54,8 @@ def test_printed_lines_and_saves(data_dir, tmp_path, capsys):
         "toy-0003.json",
         "toy-0003.params",  # the end of the run, by --max-steps
         "toy-config.json",
+        "toy-report.html",
+        "toy-report.json",
         "toy-state-1.json",
         "toy-state-1.params",
         "toy-symbol.json",
