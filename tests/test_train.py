@@ -16,7 +16,9 @@ from small_training import scores
 from insightface_mx import options, recipe, train_softmax
 from insightface_mx.base.compat import mx
 from insightface_mx.deploy import model_slim
+from insightface_mx.engine import devices
 from insightface_mx.engine import network as verify
+from insightface_mx.engine.cpu_rewrite import OnceLog
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.training_set import write_training_set
@@ -406,6 +408,7 @@ def test_damaged_data(data_dir, tmp_path, capsys, name, content):
 @pytest.mark.parametrize("value", ["", "-1"])
 def test_no_visible_devices(monkeypatch, capsys, data_dir, tmp_path, value):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    monkeypatch.setattr(devices, "once_log", OnceLog())  # another test may have said it in this process
     run(data_dir, tmp_path / "m", "--max-steps", "1")
     assert capsys.readouterr().out.count("no GPU asked for: on the CPU") == 1
 
