@@ -17,6 +17,9 @@ PACKAGE_DIR = {
     "insightface_mx.training": "src/training",
     "insightface_mx.symbols": "symbols",
     "insightface_mx.eval": "eval",
+    "insightface_mx.eval.searches": "eval/searches",
+    "insightface_mx.eval.template_sets": "eval/template_sets",
+    "insightface_mx.eval.features": "eval/features",
     "insightface_mx.deploy": "deploy",
     "insightface_mx.datasets": "datasets",
 }

@@ -32,7 +32,9 @@ def build() -> None:
         if file.is_file():
             (top / file.name).symlink_to(file)
     for package, folder in folders.items():
-        (top / package[len(PACKAGE) + 1 :]).symlink_to(ROOT / folder)
+        name = package[len(PACKAGE) + 1 :]
+        if "." not in name:  # otherwise it is in the folder of another package
+            (top / name).symlink_to(ROOT / folder)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pytest
 import small_network
 from harness import error_of, run, status_of
 
-from insightface_mx.eval import candidates, identify
-from insightface_mx.eval.candidates import find_candidates
+from insightface_mx.eval.searches import candidates, identify
+from insightface_mx.eval.searches.candidates import find_candidates
 from insightface_mx.formats.megaface import read_feature, write_feature
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)

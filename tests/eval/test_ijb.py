@@ -13,8 +13,9 @@ import template_files
 from harness import error_of, no_file_over, run
 
 from insightface_mx.embedding import backends
-from insightface_mx.eval import face_features, ijb, template_tests
-from insightface_mx.eval.template_tests import FARS, FPIRS, RANKS
+from insightface_mx.eval.features import face_features
+from insightface_mx.eval.template_sets import ijb, template_tests
+from insightface_mx.eval.template_sets.template_tests import FARS, FPIRS, RANKS
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 SETTINGS = [(norm, score, flip) for norm in (True, False) for score in (True, False) for flip in (True, False)]

@@ -9,8 +9,8 @@ import numpy as np
 from hostile.mutations import LONG, file_cases, with_file
 from hostile.rule import EITHER, Case, Group
 
-from insightface_mx.eval.face_sets import CleaningList, feature_blocks, open_faces
-from insightface_mx.eval.template_set import read_set
+from insightface_mx.eval.searches.face_sets import CleaningList, feature_blocks, open_faces
+from insightface_mx.eval.template_sets.template_set import read_set
 from insightface_mx.formats.megaface import write_feature
 
 POINTS = "38.3 51.7 73.5 51.5 56.0 71.7 41.5 92.4 70.7 92.2"

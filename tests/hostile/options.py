@@ -15,7 +15,9 @@ from insightface_mx import train_softmax
 from insightface_mx.cli.config import read_config
 from insightface_mx.datasets import build, check, edit, info, pairs, unpack
 from insightface_mx.deploy import compare, embed, export_onnx, import_onnx, model_slim, quantize
-from insightface_mx.eval import identify, ijb, verification
+from insightface_mx.eval import verification
+from insightface_mx.eval.searches import identify
+from insightface_mx.eval.template_sets import ijb
 from insightface_mx.options import SoftmaxOptions
 from insightface_mx.presets import PRESETS
 

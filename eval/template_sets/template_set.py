@@ -9,7 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
-from insightface_mx.eval.ijb_files import Images, MetaFolder, Subjects, read_own, read_pairs, read_subjects
+from insightface_mx.eval.template_sets.ijb_files import (
+    Images,
+    MetaFolder,
+    Subjects,
+    read_own,
+    read_pairs,
+    read_subjects,
+)
 
 
 class Pairs(NamedTuple):

@@ -26,12 +26,12 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import note, say
 from insightface_mx.embedding.options import NetworkOptions
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
-from insightface_mx.eval.feature_options import FeatureOptions
+from insightface_mx.eval.features.feature_options import FeatureOptions
 
 if TYPE_CHECKING:
-    from insightface_mx.eval.face_features import Features
-    from insightface_mx.eval.ijb_files import Images
-    from insightface_mx.eval.template_tests import Setting
+    from insightface_mx.eval.features.face_features import Features
+    from insightface_mx.eval.template_sets.ijb_files import Images
+    from insightface_mx.eval.template_sets.template_tests import Setting
 
 EXAMPLE = """
 insightface-ijb data/IJBC --model model/r100,1 --json ijbc.json
@@ -43,10 +43,10 @@ ON, OFF = "on", "off"
 
 def run(args: argparse.Namespace) -> None:
     """Run the tests, print the results and write them."""
-    from insightface_mx.eval import template_results
-    from insightface_mx.eval.face_features import refuse_missing
-    from insightface_mx.eval.template_set import read_set
-    from insightface_mx.eval.template_tests import test_templates
+    from insightface_mx.eval.features.face_features import refuse_missing
+    from insightface_mx.eval.template_sets import template_results
+    from insightface_mx.eval.template_sets.template_set import read_set
+    from insightface_mx.eval.template_sets.template_tests import test_templates
     from insightface_mx.files.atomic import report_write_errors, save_text
     from insightface_mx.photos.lists import write_csv
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
 
 def chosen_settings(args: argparse.Namespace, images: Images) -> list[Setting]:
     """Return the settings to test; a list without scores cannot weight by them."""
-    from insightface_mx.eval.template_tests import Setting
+    from insightface_mx.eval.template_sets.template_tests import Setting
 
     scores = (True, False) if images.scores is not None else (False,)
     if args.all_settings:
@@ -85,7 +85,7 @@ def chosen_settings(args: argparse.Namespace, images: Images) -> list[Setting]:
 def open_features(args: argparse.Namespace, images: Images, with_mirror: bool) -> Features:
     """Return the network's outputs for the images, still to be computed where they are not stored."""
     from insightface_mx.embedding.backends import image_size_of
-    from insightface_mx.eval.face_features import FaceReader, Features
+    from insightface_mx.eval.features.face_features import FaceReader, Features
 
     network, network_input = read_options(args, NetworkOptions), read_options(args, NetworkInput)
     image_size = network.image_size or image_size_of(args.model, network_input)

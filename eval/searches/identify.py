@@ -29,15 +29,15 @@ from insightface_mx.cli.main import make_parser, run_command
 from insightface_mx.cli.output import note, say
 from insightface_mx.cli.types import positive_list
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
-from insightface_mx.eval.feature_options import FeatureOptions
-from insightface_mx.eval.identify_options import FaceFinding, OptionalNetwork
+from insightface_mx.eval.features.feature_options import FeatureOptions
+from insightface_mx.eval.searches.identify_options import FaceFinding, OptionalNetwork
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from insightface_mx.eval.face_features import FaceReader
-    from insightface_mx.eval.face_sets import Block, Faces
-    from insightface_mx.eval.identify_results import GallerySearch, MateRanks
+    from insightface_mx.eval.features.face_features import FaceReader
+    from insightface_mx.eval.searches.face_sets import Block, Faces
+    from insightface_mx.eval.searches.identify_results import GallerySearch, MateRanks
 
 EXAMPLE = """
 insightface-identify --gallery lfw/gallery --probes lfw/probes --aligned --model model/r50,1 --csv probes.csv
@@ -52,8 +52,8 @@ ALGORITHM = "insightface-mx"
 
 def run(args: argparse.Namespace) -> None:
     """Search, print the rates and write what was asked for."""
-    from insightface_mx.eval import face_sets, identify_results
-    from insightface_mx.eval.candidates import find_candidates
+    from insightface_mx.eval.searches import face_sets, identify_results
+    from insightface_mx.eval.searches.candidates import find_candidates
 
     sets = find_sets(args)
     embedding = Embedding(args, sets)
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
 
 def find_sets(args: argparse.Namespace) -> dict[str, Faces]:
     """Find the faces of each set, without those of the cleaning lists, and check that the sets go together."""
-    from insightface_mx.eval import face_sets
+    from insightface_mx.eval.searches import face_sets
 
     if not (args.gallery or args.distractors):
         raise UserError("give --gallery, or --distractors, or both: there is nothing to search in")
@@ -106,7 +106,7 @@ def rank_mates(
 ) -> MateRanks:
     """Rank every mate of a probe, by itself, among the distractors."""
     from insightface_mx.eval.identification import distractor_ranks, ordered_pairs
-    from insightface_mx.eval.identify_results import MateRanks
+    from insightface_mx.eval.searches.identify_results import MateRanks
 
     pairs = ordered_pairs(probes.identities)
     if not len(pairs):
@@ -121,7 +121,8 @@ def write(args: argparse.Namespace, result: GallerySearch | MateRanks, embedding
     """Write the files that were asked for."""
     import json
 
-    from insightface_mx.eval import bad_cases, identify_results
+    from insightface_mx.eval import bad_cases
+    from insightface_mx.eval.searches import identify_results
     from insightface_mx.files.atomic import report_write_errors, save_text
     from insightface_mx.photos.lists import write_csv
 
@@ -163,7 +164,7 @@ class Embedding:
 
     def usable(self, role: str) -> tuple[Faces, np.ndarray]:
         """Return the faces of a set that have an embedding, and these, (n, d); the others are named."""
-        from insightface_mx.eval import face_sets
+        from insightface_mx.eval.searches import face_sets
 
         faces, rows, problems = face_sets.usable(self._sets[role], self._blocks(role))
         self._report(problems)
@@ -200,7 +201,7 @@ class Embedding:
 
     def _blocks(self, role: str) -> Iterator[Block]:
         """Yield the embeddings of a set; they are also exported where that is asked for."""
-        from insightface_mx.eval import face_sets
+        from insightface_mx.eval.searches import face_sets
 
         faces = self._sets[role]
         blocks = face_sets.feature_blocks(faces) if faces.are_features else self._network_blocks(faces, role)
@@ -209,8 +210,8 @@ class Embedding:
         return face_sets.exported(blocks, faces, os.path.join(self._args.export_features, role), self._args.algorithm)
 
     def _network_blocks(self, faces: Faces, role: str) -> Iterator[Block]:
-        from insightface_mx.eval import face_sets
-        from insightface_mx.eval.face_features import Features, refuse_missing
+        from insightface_mx.eval.features.face_features import Features, refuse_missing
+        from insightface_mx.eval.searches import face_sets
 
         args, options = self._args, read_options(self._args, FeatureOptions)
         refuse_missing(faces.photos, lambda _: faces.path)
@@ -223,7 +224,7 @@ class Embedding:
 
     def _reader(self) -> FaceReader:
         from insightface_mx.embedding.backends import image_size_of
-        from insightface_mx.eval.face_features import FaceReader, load_detector
+        from insightface_mx.eval.features.face_features import FaceReader, load_detector
 
         size = self._network.image_size or image_size_of(self._network.model or "", self._input)
         finding, device = read_options(self._args, FaceFinding), self._args.ctx

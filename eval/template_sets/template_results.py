@@ -8,7 +8,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from insightface_mx.eval.template_tests import (
+from insightface_mx.eval.template_sets.template_tests import (
     FARS,
     FPIRS,
     RANKS,

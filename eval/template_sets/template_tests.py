@@ -14,11 +14,11 @@ from insightface_mx.eval.curves import (
     tar_at_far,
     tar_at_far_of_histograms,
 )
-from insightface_mx.eval.face_features import Features, Part
+from insightface_mx.eval.features.face_features import Features, Part
 from insightface_mx.eval.identification import Identification, search
-from insightface_mx.eval.ijb_files import Images, Subjects
 from insightface_mx.eval.intervals import Interval, wilson
-from insightface_mx.eval.template_set import GalleryList, Pairs, TemplateSet
+from insightface_mx.eval.template_sets.ijb_files import Images, Subjects
+from insightface_mx.eval.template_sets.template_set import GalleryList, Pairs, TemplateSet
 from insightface_mx.eval.templates import (
     CancelledTemplate,
     UnknownTemplate,

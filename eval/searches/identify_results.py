@@ -9,11 +9,11 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.eval.bad_cases import draw_cell
-from insightface_mx.eval.candidates import Candidates
-from insightface_mx.eval.face_features import FaceReader
-from insightface_mx.eval.face_sets import Faces
+from insightface_mx.eval.features.face_features import FaceReader
 from insightface_mx.eval.identification import Identification
 from insightface_mx.eval.intervals import Interval, wilson
+from insightface_mx.eval.searches.candidates import Candidates
+from insightface_mx.eval.searches.face_sets import Faces
 from insightface_mx.photos.lists import Photo
 
 FPIRS = (0.003, 0.01, 0.1)

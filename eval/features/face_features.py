@@ -24,7 +24,7 @@ from insightface_mx.embedding import backends
 from insightface_mx.embedding.options import NetworkOptions
 from insightface_mx.embedding.vectors import mirror
 from insightface_mx.engine.network_input import NetworkInput
-from insightface_mx.eval.feature_options import FeatureOptions
+from insightface_mx.eval.features.feature_options import FeatureOptions
 from insightface_mx.files.atomic import report_write_errors
 from insightface_mx.files.chunks import ChunkStore
 from insightface_mx.photos.alignment import align

@@ -10,7 +10,7 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.embedding.vectors import normalize
-from insightface_mx.eval.face_features import Features
+from insightface_mx.eval.features.face_features import Features
 from insightface_mx.files.atomic import report_write_errors
 from insightface_mx.formats import megaface
 from insightface_mx.photos.identities import identity_photos

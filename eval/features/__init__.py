@@ -1,0 +1,1 @@
+"""Embed many faces once and store them: for insightface-ijb and insightface-identify."""

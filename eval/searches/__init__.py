@@ -1,0 +1,1 @@
+"""Search probes in a gallery: what insightface-identify reads and writes."""

@@ -1,0 +1,1 @@
+"""Test templates of several images: what insightface-ijb reads and writes."""
