@@ -185,7 +185,7 @@ def campaign(kills, seed, data_dir, folder):
     seconds, expected = time.time() - began, end_of(undisturbed)
     turns, counts, differing, lost = places(messages), collections.Counter(), [], 0
     alone = list(turns)
-    while sum(counts.values()) < kills:
+    while alone or sum(counts.values()) < kills:
         moments = [Plan("moment", rng.uniform(0, seconds)) for _ in range(rng.randrange(1, 3))]
         plans = [alone.pop()] if alone else [rng.choice(turns), *moments]
         own = os.path.join(folder, "disturbed")

@@ -19,6 +19,7 @@ from insightface_mx.cli import output
 from insightface_mx.training.report_page import ReportPage
 
 FREQUENT = 20  # batches between two lines
+_NEVER = logging.CRITICAL + 1  # a level that no message has
 _RATE_CHANGE = 0.49  # of the learning rate that is shown: of less, as in a warm-up, no line
 
 
@@ -30,7 +31,7 @@ class _LogFile(logging.FileHandler):
         if not isinstance(problem, OSError):
             super().handleError(record)
             return
-        logging.getLogger().removeHandler(self)
+        self.setLevel(_NEVER)  # removed while a message is handed round, it would keep it from the next handler
         with contextlib.suppress(OSError):  # what it still holds cannot be written either
             self.close()
         logging.warning("%s ends here: it cannot be written any more (%s)", self.baseFilename, problem)

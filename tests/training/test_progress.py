@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import logging.handlers
 import os
 import re
 import struct
@@ -26,8 +27,12 @@ pytestmark = pytest.mark.usefixtures("own_logging")
 def test_a_log_file_on_a_full_disk_ends_with_one_warning(tmp_path, capsys):
     (tmp_path / "model.log").symlink_to("/dev/full")
     progress.start_logging(str(tmp_path / "model"))
+    after = logging.handlers.BufferingHandler(9)
+    logging.getLogger().addHandler(after)
     for number in range(3):
         logging.info("line %d", number)
+    heard = [record.getMessage() for record in after.buffer if record.getMessage().startswith("line")]
+    assert heard == ["line 0", "line 1", "line 2"]  # no handler misses a message because the one before it ended
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert [line for line in lines if line.startswith("line")] == ["line 0", "line 1", "line 2"]
