@@ -10,6 +10,7 @@ A symbol's JSON says the same with indices: a node's "inputs" are [node index, o
 
 from __future__ import annotations
 
+import itertools
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class Node:
 
     Attributes:
         op: MXNet's name of the operator; VARIABLE for an argument or auxiliary state.
-        name: The node's name, which is unique among operators and among variables.
+        name: The node's name. In a SymbolGraph it is unique among operators and among variables.
         inputs: What it computes from, parameters included, in MXNet's order.
         attrs: The operator's parameters and, with names between underscores, MXNet's own attributes, all as text.
     """
@@ -85,12 +86,23 @@ class SymbolGraph:
     """The nodes of a symbol, each after those that it computes from; `heads` are the symbol's outputs."""
 
     def __init__(self, symbol: Symbol) -> None:
-        """Read a symbol, which stays as it is."""
+        """Read a symbol, which stays as it is.
+
+        MXNet lets several operators have one name, as when it names an operator of the loss as a layer of the network
+        is named ("relu1"). Here the first one keeps it, and the others get a name that is free.
+        """
         content = json.loads(symbol.tojson())
         self.nodes: list[Node] = []
+        operators = {entry["name"] for entry in content["nodes"] if entry["op"] != VARIABLE}
+        seen: set[str] = set()
         for entry in content["nodes"]:
-            inputs = self._outputs(entry["inputs"])
-            self.nodes.append(Node(entry["op"], entry["name"], inputs, dict(entry.get("attrs", {}))))
+            name = entry["name"]
+            if entry["op"] != VARIABLE:
+                if name in seen:
+                    name = next(new for new in (f"{name}_{i}" for i in itertools.count(2)) if new not in operators)
+                    operators.add(name)
+                seen.add(name)
+            self.nodes.append(Node(entry["op"], name, self._outputs(entry["inputs"]), dict(entry.get("attrs", {}))))
         self.heads = self._outputs(content["heads"])
         self._attrs: dict[str, list] = content["attrs"]  # MXNet's version
 
@@ -166,11 +178,11 @@ def pair_variables(one: Symbol, other: Symbol) -> dict[str, str]:
 
 
 def infer_shapes(symbol: Symbol, inputs: Mapping[str, Shape]) -> Shapes:
-    """Return the shapes of all outputs and variables of a symbol, by `Output.name`.
+    """Return the shapes of all outputs and variables of a symbol, by `Output.name` in its SymbolGraph.
 
     Args:
-        symbol: The symbol, or a symbol with its nodes.
+        symbol: The symbol.
         inputs: Shapes of some inputs; a shape that does not follow from them is ().
     """
-    internals = symbol.get_internals()
+    internals = SymbolGraph(symbol).to_symbol().get_internals()  # in which each output has a name of its own
     return dict(zip(internals.list_outputs(), internals.infer_shape_partial(**inputs)[1]))

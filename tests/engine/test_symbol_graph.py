@@ -62,6 +62,21 @@ def test_shapes_by_output_name():
     assert infer_shapes(network(), {})["conv_output"] == ()
 
 
+def test_operators_with_one_name_have_their_own_shapes():
+    data = mx.sym.Variable("data")
+    first = mx.sym.relu(data, name="same")
+    second = mx.sym.FullyConnected(first, num_hidden=5, name="same_2")
+    symbol = mx.sym.sum(mx.sym.relu(second, name="same"), name="same")
+    graph, shapes = SymbolGraph(symbol), infer_shapes(symbol, {"data": (3, 4)})
+    operators = [node for node in graph.nodes if node.op != VARIABLE]
+    assert [(node.name, shapes[node.output.name]) for node in operators] == [
+        ("same", (3, 4)),
+        ("same_2", (3, 5)),
+        ("same_3", (3, 5)),
+        ("same_4", (1,)),
+    ]
+
+
 class Doubled(Replacement):
     """2 x + tanh(x), for any x."""
 
