@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import warnings
 from typing import Callable
 
 import cv2
@@ -35,6 +36,8 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation 
     7: lambda image: np.rot90(image, 2).transpose(1, 0, 2),
     8: lambda image: np.rot90(image),
 }
+_PILLOW_LIMIT = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # such an image is refused here: no warning as well
 _BY_PILLOW = ("GIF", "TIFF")  # formats that OpenCV's versions read differently or not at all
 
 
@@ -195,7 +198,11 @@ def _decode_upright(content: bytes, header: Header, name: str) -> np.ndarray:
 
 
 def _decode_with_pillow(content: bytes, header: Header, name: str) -> np.ndarray:
-    with Image.open(io.BytesIO(content), formats=[header.kind]) as file:
+    try:
+        file = Image.open(io.BytesIO(content), formats=[header.kind])
+    except _PILLOW_LIMIT as error:  # a second header, with another size than the first
+        raise UserError(f"{name} has more than {MAX_PIXELS >> 20} million pixels: make it smaller") from error
+    with file:
         _check_size(file.width, file.height, name)  # of a GIF, the first frame may be larger than the header says
         image = ImageOps.exif_transpose(file) if header.kind == "TIFF" else file
         if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255

@@ -58,6 +58,9 @@ def cases(good: Path) -> Iterator[Case]:
         + struct.pack(">IIHBBBB", 100_000, 100_000, 3, 7, 7, 0, 0),
         "hdr": b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 60000 +X 60000\n" + bytes(100),
         "exr": b"v/1\x01\2\0\0\0dataWindow\0box2i\0\x10\0\0\0" + struct.pack("<4i", 0, 0, 99_999, 99_999) + bytes(50),
+        "jpg, second header": jpeg_of_two_headers(40, 40, 30_000, 30_000, (good / "good.jpg").read_bytes()),
+        "gif, first frame": gif_of(10, 10, frame=(20_000, 20_000)),
+        "gif, first frame a little": gif_of(10, 10, frame=(10_000, 10_000)),
         "ras": struct.pack(">8I", 0x59A66A95, 60_000, 60_000, 24, 0, 1, 0, 0) + bytes(100),
     }
     for name, content in large.items():
@@ -158,9 +161,18 @@ def bmp_of(width: int, height: int) -> bytes:
     return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 2835, 2835, 0, 0) + bytes(100)
 
 
-def gif_of(width: int, height: int) -> bytes:
-    size = struct.pack("<HH", width, height)
-    return b"GIF89a" + size + b"\x80\0\0\0\0\0\xff\xff\xff" + b"," + bytes(4) + size + b"\0\x02\x02D\x01\0;"
+def jpeg_of_two_headers(width: int, height: int, second_width: int, second_height: int, good: bytes) -> bytes:
+    """Return a JPEG with two frame headers; libjpeg refuses it, and Pillow takes the size in the second."""
+    start = good.index(b"\xff\xc0")
+    end = start + 2 + int.from_bytes(good[start + 2 : start + 4], "big")
+    small, large = (jpeg_of(*size, good)[start:end] for size in ((width, height), (second_width, second_height)))
+    return good[:start] + small + large + good[end:]
+
+
+def gif_of(width: int, height: int, frame: tuple[int, int] | None = None) -> bytes:
+    """Return a GIF whose header claims these sides, and whose first frame has the same or others."""
+    size, frame_size = struct.pack("<HH", width, height), struct.pack("<HH", *(frame or (width, height)))
+    return b"GIF89a" + size + b"\x80\0\0\0\0\0\xff\xff\xff" + b"," + bytes(4) + frame_size + b"\0\x02\x02D\x01\0;"
 
 
 def frames_gif(count: int) -> bytes:

@@ -6,6 +6,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from hostile.images import gif_of, jpeg_of_two_headers
 from pictures import HEIGHT, RGB, encoded
 from PIL import Image
 
@@ -175,8 +176,11 @@ JPEG = encoded(Image.fromarray(RGB), "JPEG")
         (encoded(Image.fromarray(RGB), "DDS"), "a.jpg is not an image"),
         (encoded(Image.fromarray(RGB), "JPEG2000"), "a.jpg is not an image"),
         (png((RGB / 255).astype(np.float32), ".hdr"), "a.jpg is not an image .*: convert it to JPEG or PNG"),
+        (jpeg_of_two_headers(40, 40, 30_000, 30_000, JPEG), "a.jpg has more than 64 million pixels"),
+        (gif_of(10, 10, frame=(20_000, 20_000)), "a.jpg has more than 64 million pixels"),
+        (gif_of(10, 10, frame=(10_000, 10_000)), "a.jpg has more than 64 million pixels"),
     ],
-    ids="empty text jpeg png png-zeros tiff jpeg-start pnm webp eps dds jpeg-2000 hdr".split(),
+    ids="empty text jpeg png png-zeros tiff jpeg-start pnm webp eps dds jpeg-2000 hdr jpeg-2 gif-bomb gif".split(),
 )
 def test_what_is_no_image(content, message):
     with pytest.raises(UserError, match=message):
