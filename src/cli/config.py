@@ -21,6 +21,7 @@ from typing import Any, Collection, Mapping, NamedTuple, Sequence, get_type_hint
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import group_fields, parse_value
 from insightface_mx.cli.parser import CommandParser
+from insightface_mx.files.wrong_file import refuse_wrong_file
 
 
 class Preset(NamedTuple):
@@ -117,10 +118,11 @@ def _read_file(path: str) -> object:
     kind = Path(path).suffix.lower()
     if kind not in (".py", ".json", ".yml", ".yaml"):
         raise UserError(f"--config {path}: its name must end in .py, .json, .yml or .yaml")
+    refuse_wrong_file(path, certain=True)
     if kind == ".py":
         return _run_python(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         return json.loads(text) if kind == ".json" else _load_yaml(text)
     except OSError as error:
         raise UserError(f"--config {path}: {error.strerror}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import LENGTH, name_of_wrong_file
 
 _DIGITS = 20  # of a whole number; longer ones take time that grows with the square of their length
 
@@ -27,6 +28,9 @@ def read_json(path: str, max_bytes: int) -> object:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"it has more than the {max_bytes} bytes that are read")
+    wrong = name_of_wrong_file(content[:LENGTH], certain=True)
+    if wrong:
+        raise ValueError(f"it is {wrong}")
     try:
         return json.loads(content.decode("utf-8-sig"), parse_int=_whole_number)
     except UnicodeDecodeError as error:

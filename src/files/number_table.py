@@ -9,6 +9,7 @@ import numpy as np
 
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import refuse_wrong_file
 
 _BLOCK = 1 << 23  # bytes that are parsed at a time
 _LARGEST = (1 << 31) - 1
@@ -36,6 +37,7 @@ def read_whole_numbers(path: str, columns: int, grammar: str) -> np.ndarray:
             for block in _blocks(file):
                 numbers = _parse(block, columns)
                 if numbers is None:
+                    refuse_wrong_file(path, certain=True)
                     raise UserError(_first_problem(path, block, line, columns, grammar))
                 parts.append(numbers)
                 line += block.count(b"\n")

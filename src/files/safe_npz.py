@@ -26,6 +26,7 @@ from insightface_mx.base.limits import (
     SMALL_ARRAYS,
 )
 from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import LENGTH, name_of_wrong_file
 
 _BLOCK = 1 << 20  # bytes that are read at a time
 _MAGIC = b"\x93NUMPY"
@@ -79,8 +80,11 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         BadArrays: It is none, is damaged, or claims to hold more than it can.
     """
     with open_regular(path) as file:
-        if file.read(len(_MAGIC)) == _MAGIC:
+        start = file.read(LENGTH)
+        if start.startswith(_MAGIC):
             raise BadArrays("it is one array (.npy), not a .npz file")
+        if not start.startswith(b"PK") and name_of_wrong_file(start):
+            raise BadArrays(f"it is {name_of_wrong_file(start)}")
         try:
             with zipfile.ZipFile(_Zip(file)) as archive:
                 return _read_entries(archive, os.fstat(file.fileno()).st_size)

@@ -15,6 +15,7 @@ import numpy as np
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_MAT_BYTES, MAX_MAT_DEPTH, MAX_MAT_ELEMENTS
 from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import refuse_wrong_file
 
 _HEADER = 128  # bytes
 _MATRIX, _COMPRESSED = 14, 15  # types of elements
@@ -41,6 +42,7 @@ def read_splits(path: str) -> list[tuple[str, str, bool]]:
     try:
         return _pairs(_Reader(content).variables())
     except (ValueError, struct.error, zlib.error) as error:
+        refuse_wrong_file(path)
         raise UserError(f"{path} is no .mat file of pairs in splits: {error}; see --format") from error
 
 

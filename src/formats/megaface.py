@@ -16,6 +16,7 @@ from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.base.limits import MAX_FEATURE
 from insightface_mx.files.atomic import atomic_path
 from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import refuse_wrong_file
 
 ENDING = ".bin"
 _HEADER = struct.Struct("<4i")
@@ -38,9 +39,11 @@ def read_feature(path: str) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot open {path}: {error.strerror}") from error
     if len(content) < _HEADER.size:
+        refuse_wrong_file(path)
         raise UserError(f"{path} is no feature file of MegaFace: it has {len(content)} bytes, fewer than the header")
     rows, *kind = _HEADER.unpack_from(content)
     if tuple(kind) != _KIND or not 0 < rows <= MAX_FEATURE:
+        refuse_wrong_file(path)
         raise UserError(
             f"{path} is no feature file of MegaFace: its header is {rows}, {', '.join(map(str, kind))}, not the length "
             f"(1 to {MAX_FEATURE}), 1, 4, 5"

@@ -20,6 +20,7 @@ from insightface_mx.base.limits import MANY_PIXELS, MAX_LENGTH, MAX_PIXELS, MAX_
 from insightface_mx.cli.types import Size
 from insightface_mx.files.regular_file import open_regular
 from insightface_mx.files.safe_pickle import DAMAGE
+from insightface_mx.files.wrong_file import LENGTH, name_of_wrong_file
 from insightface_mx.photos.image_files import KNOWN, Header, is_usual_jpeg, read_header
 
 if importlib.util.find_spec("simplejpeg"):
@@ -109,6 +110,9 @@ def decode_photo(content: bytes, name: str) -> np.ndarray:
     try:
         header = read_header(content)
         if header is None:
+            wrong = name_of_wrong_file(content[:LENGTH])
+            if wrong:
+                raise UserError(f"{name} is {wrong}")
             raise UserError(f"{name} is not an image that can be read ({KNOWN}): convert it to JPEG or PNG")
         _check_size(header.width, header.height, name)
         if header.width * header.height > MANY_PIXELS and content.count(b"\xff\xda") > MAX_SCANS:

@@ -19,6 +19,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Sequence, TextIO, Tuple
 from insightface_mx.base.errors import UserError, shorten
 from insightface_mx.files.atomic import atomic_path
 from insightface_mx.files.regular_file import open_regular
+from insightface_mx.files.wrong_file import LENGTH, name_of_wrong_file
 
 NO_LABEL = -1
 SOURCES = (  # help text
@@ -68,10 +69,14 @@ def read_lines(path: str) -> Iterator[str]:
 
     Raises:
         OSError: The file cannot be opened, or it is none but a folder, pipe or device.
-        UserError: It is no text.
+        UserError: It is no text, or a page that a failed download left.
     """
     with open_regular(path) as file:
-        encoding = _encoding(file.read(2))
+        start = file.read(LENGTH)
+        wrong = name_of_wrong_file(start, certain=True)
+        if wrong:
+            raise UserError(f"{path} is {wrong}")
+        encoding = _encoding(start[:2])
         file.seek(0)
         errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
         with io.TextIOWrapper(file, encoding, errors, newline="") as text:

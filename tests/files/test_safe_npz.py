@@ -126,8 +126,9 @@ def bomb(path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b""), "no .npz file, or damaged: File is not a zip file"),
-        (lambda path: path.write_text("<html>"), "no .npz file, or damaged"),
+        (lambda path: path.write_bytes(b""), "it is empty: the download or the copy went wrong"),
+        (lambda path: path.write_text("<html>"), "it is an HTML page: the download went wrong"),
+        (lambda path: path.write_text("text"), "no .npz file, or damaged: File is not a zip file"),
         (lambda path: path.write_bytes(npy(header("'<f4'", "(1,)"), b"1234")), "one array (.npy), not a .npz file"),
         (lambda path: write_entries(path, ("a.txt", b"a")), "it holds 'a', which is no array"),
         (lambda path: write_entries(path, ("\x1b[2J" + "é" * 999, b"a")), r"it holds '\x1b[2Jé"),

@@ -35,7 +35,7 @@ def nested(depth):
 
 
 CASES = {
-    "nothing": (b"", "has not the header of Matlab 5"),
+    "a word": (b"splits", "has not the header of Matlab 5"),
     "text": (b"a b 1\n" * 100, "has not the header of Matlab 5"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 200, "of Matlab 7.3: save it with -v7"),
     "7.3": (header(b"MATLAB 7.3 MAT-file"), "of Matlab 7.3"),

@@ -25,7 +25,7 @@ def test_the_bytes_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it has 0 bytes, fewer than the header"),
+        (b"", "is empty: the download or the copy went wrong"),
         (header(2)[:15], "it has 15 bytes"),
         (header(2) + bytes(7), "has 23 bytes where its header says 24"),
         (header(2) + bytes(9), "has 25 bytes where its header says 24"),
