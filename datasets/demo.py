@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 EXAMPLE = "python demo.py --network r18 --epochs 25"
 BATCH = 30  # ten batches an epoch
 LR_FALLS = (0.65, 0.85)  # after these fractions of the run
+WARMUP = 20  # batches at most, and a fifth of the run
 INPUT = (56, 56)  # pixels, height and width: half the photos' size, at a quarter of the time
-SETTINGS = f"--per-batch-size {BATCH} --image-size 56,56 --emb-size 256 --lr 0.1 --margin-s 30 --margin-m 0.5"
+SETTINGS = f"--per-batch-size {BATCH} --image-size 56,56 --emb-size 256 --lr 0.05 --margin-s 30 --margin-m 0.5"
 AUGMENTATION = "--color 1 --cutoff 20"
 
 
@@ -66,6 +67,8 @@ def train(args: argparse.Namespace, others: Sequence[str], data_dir: str, prefix
     steps = args.epochs * orl_faces.TRAINING_PEOPLE * orl_faces.PHOTOS // BATCH
     lr_steps = ",".join(str(max(1, int(steps * fraction))) for fraction in LR_FALLS)
     run = f"--network {args.network} --seed {args.seed} --verbose {steps} --max-steps {steps} --lr-steps {lr_steps}"
+    run += f" --warmup {min(WARMUP, steps // 5)}"
+    say("acc, in training, counts an image as right only if it is right with the margin: it is 0 at first.")
     settings = f"{SETTINGS} {AUGMENTATION} {run} --target orl --ckpt 2".split()
     train_softmax.main([*settings, "--data-dir", data_dir, "--prefix", prefix, *others])
 
