@@ -18,7 +18,7 @@ from insightface_mx.embedding.vectors import normalize
 from insightface_mx.eval.curves import tar_at_far
 from insightface_mx.eval.identification import distractor_ranks
 from insightface_mx.eval.template_sets.ijb_files import read_pairs
-from insightface_mx.eval.template_sets.template_tests import FARS
+from insightface_mx.eval.template_sets.pair_scores import FARS
 from insightface_mx.eval.templates import aggregate, image_features, pair_scores
 from insightface_mx.photos.workers import apart
 

@@ -172,67 +172,22 @@ def fmr_table(genuine: np.ndarray, impostor: np.ndarray, fmrs: Sequence[float] =
         ValueError: As for `tar_at_far`.
     """
     targets = [*check_rates(fmrs), 0.0]
-    found = tar_at_far(genuine, impostor, targets)
+    return fmr_rows(targets, tar_at_far(genuine, impostor, targets), len(impostor))
+
+
+def fmr_rows(targets: Sequence[float], found: TarAtFar, impostors: int) -> list[FmrRow]:
+    """Return the rows of `fmr_table`.
+
+    Args:
+        targets: The rates, the last one 0.
+        found: What `tar_at_far` returns for them.
+        impostors: Number of impostor scores.
+    """
     names = [*(f"FMR {target:g}" for target in targets[:-1]), "ZeroFMR"]
     return [
-        FmrRow(name, target, fmr, 1 - tar, cosine, 2 - 2 * cosine, round(fmr * len(impostor)))
+        FmrRow(name, target, fmr, 1 - tar, cosine, 2 - 2 * cosine, round(fmr * impostors))
         for name, target, tar, fmr, cosine in zip(names, targets, *(array.tolist() for array in found))
     ]
-
-
-class ScoreHistogram:
-    """Counts scores that are too many to store: bins of equal width, each open below and closed above.
-
-    Thresholds at the edges of bins give exact rates, so results differ from those of the scores by less than `width` in
-    the threshold.
-
-    Attributes:
-        counts: (bins,) number of scores in each bin; scores outside the range are in the first or last one.
-        edges: (bins,) the lower edge of each bin; the first is -inf.
-        width: Of a bin.
-    """
-
-    def __init__(self, low: float = -1.0, high: float = 1.0, bins: int = 1 << 20) -> None:
-        """Make an empty histogram; the defaults suit cosines, at 2e-6 a bin."""
-        self.width = (high - low) / bins
-        self.counts = np.zeros(bins, np.int64)
-        self.edges = low + self.width * np.arange(bins)
-        self.edges[0] = -np.inf
-        self._low = low
-
-    def add(self, scores: np.ndarray) -> None:
-        """Count scores. Raises ValueError if one is NaN."""
-        _refuse_nan(scores, "a")
-        bins = np.ceil((np.asarray(scores, float).ravel() - self._low) / self.width) - 1
-        bins = np.clip(bins, 0, len(self.counts) - 1).astype(np.int64)
-        self.counts += np.bincount(bins, minlength=len(self.counts))
-
-    def above(self) -> np.ndarray:
-        """Return, (bins,), how many scores are above each edge."""
-        return np.cumsum(self.counts[::-1])[::-1]
-
-
-def tar_at_far_of_histograms(
-    genuine: ScoreHistogram, impostor: ScoreHistogram, fars: Sequence[float] | float
-) -> TarAtFar:
-    """Read the true accept rate at false accept rates, strictly; both histograms have the same bins.
-
-    Raises:
-        ValueError: A histogram is empty, their bins differ, or a FAR is outside 0 to 1.
-    """
-    if not np.array_equal(genuine.edges, impostor.edges):
-        raise ValueError("the histograms have different bins")
-    accepted = {"genuine": genuine.above(), "impostor": impostor.above()}
-    for kind, above in accepted.items():
-        if not above[0]:
-            raise ValueError(f"there is no {kind} score")
-    total = int(accepted["impostor"][0])
-    allowed = np.array([allowed_errors(total, far) for far in check_rates(fars)])
-    first = np.searchsorted(-accepted["impostor"], -allowed)  # the lowest edge with few enough scores above it
-    highest = genuine.edges[-1] + genuine.width  # above all scores
-    thresholds = np.append(genuine.edges, highest)[first]
-    tar, far = (np.append(above, 0)[first] / above[0] for above in accepted.values())
-    return TarAtFar(tar, far, thresholds)
 
 
 def check_rates(rates: Sequence[float] | float) -> np.ndarray:
@@ -268,11 +223,11 @@ def _scores(scores: np.ndarray, kind: str) -> np.ndarray:
     array = np.asarray(scores).ravel()
     if not array.size:
         raise ValueError(f"there is no {kind} score")
-    _refuse_nan(array, "a genuine" if kind == "genuine" else f"an {kind}")
+    refuse_nan(array, "a genuine" if kind == "genuine" else f"an {kind}")
     return array
 
 
-def _refuse_nan(scores: np.ndarray, which: str) -> None:
+def refuse_nan(scores: np.ndarray, which: str) -> None:
     """Raise ValueError if a score is NaN."""
     if np.isnan(scores).any():
         raise ValueError(f"{which} score is NaN")

@@ -72,34 +72,49 @@ def search(
     if (wanted < 1).any():
         raise ValueError(f"a rank is 1 or more, not {ranks}")
 
+    return search_each(similarity, probes, gallery, ties).rates(targets, wanted)
+
+
+def search_each(similarity: np.ndarray, probes: np.ndarray, gallery: np.ndarray, ties: str = FOR) -> Searches:
+    """Search every probe in the gallery, and return what each search finds; arguments as for `search`."""
     subjects, best = _best_of_subjects(similarity, gallery)
     place = np.searchsorted(subjects, probes).clip(max=len(subjects) - 1)
-    mated = subjects[place] == probes
+    mated = np.flatnonzero(subjects[place] == probes)
+    found = Searches(np.zeros(len(probes), int), np.full(len(probes), -np.inf), best.max(axis=1))
     mate = best[mated, place[mated]]
     before = best[mated] > mate[:, None] if ties == FOR else best[mated] >= mate[:, None]
-    rank = before.sum(axis=1) + (ties == FOR)  # `>=` counts the mate itself
-    return identification_rates(rank, mate, best[~mated].max(axis=1), targets, wanted)
+    found.rank[mated] = before.sum(axis=1) + (ties == FOR)  # `>=` counts the mate itself
+    found.mate[mated] = mate
+    return found
 
 
-def identification_rates(
-    ranks: np.ndarray, mates: np.ndarray, strangers: np.ndarray, fpirs: np.ndarray, wanted: np.ndarray
-) -> Identification:
-    """Return the rates of searches.
+class Searches(NamedTuple):
+    """What each search finds.
 
-    Args:
-        ranks: (m,) rank of the mate in each search that has one.
-        mates: (m,) similarity of that mate.
-        strangers: (n,) highest similarity in each search without a mate.
-        fpirs: The false positive identification rates.
-        wanted: The ranks k.
+    Attributes:
+        rank: (p,) of the mate; 0 where there is none.
+        mate: (p,) similarity of the mate, -inf where there is none.
+        best: (p,) the highest similarity to anybody; used of searches without a mate.
     """
-    if len(strangers):
-        thresholds = strict_thresholds(strangers, fpirs)
-        tpir = _rates((ranks[:, None] == 1) & (mates[:, None] > thresholds))
-        reached = _rates(strangers[:, None] > thresholds)
-    else:
-        tpir, thresholds, reached = np.full((3, len(fpirs)), np.nan)
-    return Identification(_rates(ranks[:, None] <= wanted), tpir, thresholds, reached)
+
+    rank: np.ndarray
+    mate: np.ndarray
+    best: np.ndarray
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Scores, (p,), whose TAR at FAR is TPIR at FPIR: the mate's, if it is first; without mate, the highest."""
+        return np.where(self.rank == 0, self.best, np.where(self.rank == 1, self.mate, -np.inf))
+
+    def rates(self, fpirs: np.ndarray, ranks: np.ndarray) -> Identification:
+        """Return the rates at false positive identification rates, and rank rates of the ranks k."""
+        mated, scores = self.rank > 0, self.scores
+        if mated.all():
+            tpir, thresholds, reached = np.full((3, len(fpirs)), np.nan)
+        else:
+            thresholds = strict_thresholds(scores[~mated], fpirs)
+            tpir, reached = (_rates(scores[kind, None] > thresholds) for kind in (mated, ~mated))
+        return Identification(_rates(self.rank[mated, None] <= ranks), tpir, thresholds, reached)
 
 
 def ordered_pairs(subjects: Sequence[int] | Sequence[str] | np.ndarray) -> np.ndarray:

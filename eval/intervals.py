@@ -15,6 +15,7 @@ from typing import Callable, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.eval.curves import check_rates
+from insightface_mx.eval.score_sample import Sample
 
 CONFIDENCE = 0.95
 SAMPLES = 1000
@@ -65,6 +66,13 @@ def wilson(successes: int, trials: int, errors: int | None = None) -> Interval:
     low = (centre - half) / scale if successes else 0.0  # exactly, whatever is rounded
     high = (centre + half) / scale if successes < trials else 1.0
     return Interval(low, high, BY_PAIRS, trials - successes if errors is None else errors)
+
+
+def words_of(method: str, reason: str) -> str:
+    """Say what intervals rest on; reason: why identities are not known."""
+    if method == BY_PEOPLE:
+        return f"identities drawn with replacement, {SAMPLES} times"
+    return f"Wilson's, with pairs taken as independent, which is too narrow where pairs share people ({reason})"
 
 
 def by_people(
@@ -120,19 +128,37 @@ def tar_intervals(
         An interval for each FAR. Its `errors` are the false accepts that the threshold stands on.
     """
     scores, flags, targets = np.asarray(scores, float), np.asarray(issame, bool), check_rates(fars)
-    falling = np.argsort(-scores, kind="stable")
-    sorted_scores, genuine = scores[falling], flags[falling]
-
-    def tar(weights: np.ndarray) -> np.ndarray:
-        return _weighted_tar(sorted_scores, genuine, weights[falling], targets)[0]
-
-    exact, accepts = _weighted_tar(sorted_scores, genuine, np.ones(len(scores)), targets)
+    known = np.zeros((len(scores), 2), int) if people is None else np.asarray(people)
+    genuine, impostor = (Sample.of(scores[chosen], known[chosen]) for chosen in (flags, ~flags))
+    exact, accepts = weighted_tar(genuine.scores, genuine.times, impostor.scores, impostor.times, targets)
     if people is None:
         count = int(flags.sum())
         return [wilson(round(rate * count), count, int(errors)) for rate, errors in zip(exact, accepts)]
-    low, high = by_people(tar, people, samples, seed)
-    ends = zip(low.tolist(), high.tolist(), accepts)
-    return [Interval(lower, upper, BY_PEOPLE, int(errors)) for lower, upper, errors in ends]
+    ends = zip(sampled_tar_ends(genuine, impostor, targets, samples, seed), accepts)
+    return [Interval(low, high, BY_PEOPLE, int(errors)) for (low, high), errors in ends]
+
+
+def sampled_tar_ends(
+    genuine: Sample, impostor: Sample, fars: Sequence[float] | np.ndarray, samples: int = SAMPLES, seed: int = 0
+) -> list[tuple[float, float]]:
+    """Return the ends of the interval of the strict TAR at each FAR, by drawing people with replacement.
+
+    Args:
+        genuine: Scores of pairs of one identity; the two people of a pair are the same.
+        impostor: Scores of pairs of two identities.
+        fars: The false accept rates.
+        samples: How often people are drawn.
+        seed: Of the draws.
+    """
+    targets, count = np.asarray(fars, float), len(genuine.scores)
+    times = np.concatenate((genuine.times, impostor.times))
+
+    def tar(weights: np.ndarray) -> np.ndarray:
+        weights = weights * times
+        return weighted_tar(genuine.scores, weights[:count], impostor.scores, weights[count:], targets)[0]
+
+    ends = by_people(tar, np.concatenate((genuine.people, impostor.people)), samples, seed)
+    return [widened(low, high, genuine.people) for low, high in zip(*(side.tolist() for side in ends))]
 
 
 def accuracy_interval(
@@ -147,37 +173,65 @@ def accuracy_interval(
         seed: Of the draws.
     """
     right = np.asarray(correct, bool)
-    whole = wilson(int(right.sum()), len(right))
-    if people is None:
-        return whole
-    low, high = by_people(lambda weights: np.atleast_1d(_mean(right, weights)), people, samples, seed)
-    return Interval(float(low[0]), float(high[0]), BY_PEOPLE, whole.errors)
+    return rate_intervals(right[:, None], people, samples, seed)[0]
 
 
-def _mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """Return the weighted mean, NaN without any weight."""
-    total = weights.sum()
-    return float((values * weights).sum() / total) if total else np.nan
-
-
-def _weighted_tar(
-    falling: np.ndarray, genuine: np.ndarray, weights: np.ndarray, fars: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the strict TAR at each FAR, and the weight of the false accepts there, of weighted pairs.
+def rate_intervals(
+    hits: np.ndarray, people: np.ndarray | None = None, samples: int = SAMPLES, seed: int = 0
+) -> list[Interval]:
+    """Return the interval of the mean of each column.
 
     Args:
-        falling: (n,) scores, falling.
-        genuine: (n,) flags.
-        weights: (n,) weights.
-        fars: The false accept rates.
+        hits: (n, k) whether each pair or search counts.
+        people: (n, 2) the two people of each; None: not known.
+        samples: How often people are drawn.
+        seed: Of the draws.
     """
-    impostor_scores, impostor_weights = falling[~genuine], np.cumsum(weights[~genuine])
-    genuine_weights = np.append(0.0, np.cumsum(weights[genuine]))
-    total = impostor_weights[-1] if len(impostor_weights) else 0.0
-    if not total or not genuine_weights[-1]:
+    exact = [wilson(int(count), len(hits)) for count in hits.sum(axis=0)]
+    if people is None:
+        return exact
+    values = hits.astype(float)
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum()
+        return weights @ values / total if total else np.full(values.shape[1], np.nan)
+
+    ends = zip(exact, *(side.tolist() for side in by_people(mean, people, samples, seed)))
+    return [Interval(*widened(low, high, people), BY_PEOPLE, whole.errors) for whole, low, high in ends]
+
+
+def widened(low: float, high: float, people: np.ndarray) -> tuple[float, float]:
+    """Return the ends of an interval; where every draw gave 0, or 1, Wilson's, with people taken as independent.
+
+    Args:
+        low: Lower end.
+        high: Upper end.
+        people: (n, 2) those of the pairs or searches that count.
+    """
+    if low != high or low not in (0.0, 1.0):
+        return low, high
+    count = len(np.unique(people))
+    return wilson(int(low) * count, count)[:2]
+
+
+def weighted_tar(
+    genuine: np.ndarray,
+    genuine_weights: np.ndarray,
+    impostor: np.ndarray,
+    impostor_weights: np.ndarray,
+    fars: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the strict TAR at each FAR, and the weight of the false accepts there, of weighted scores that fall."""
+    false = np.append(0.0, np.cumsum(impostor_weights))
+    true = np.append(0.0, np.cumsum(genuine_weights))
+    if not false[-1] or not true[-1]:
         return np.full(len(fars), np.nan), np.zeros(len(fars))
-    first_refused = np.searchsorted(impostor_weights, fars * total * (1 + _ROUNDING) + _ROUNDING, side="right")
-    thresholds = np.append(impostor_scores, -np.inf)[first_refused]
-    accepted = np.searchsorted(-falling[genuine], -thresholds)  # genuine scores strictly above
-    false = np.append(0.0, impostor_weights)[np.searchsorted(-impostor_scores, -thresholds)]
-    return genuine_weights[accepted] / genuine_weights[-1], false
+    first_refused = np.searchsorted(false[1:], fars * false[-1] * (1 + _ROUNDING) + _ROUNDING, side="right")
+    thresholds = np.append(impostor, -np.inf)[first_refused]
+    accepted, alarms = (_above(scores, thresholds) for scores in (genuine, impostor))
+    return true[accepted] / true[-1], false[alarms]
+
+
+def _above(falling: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return how many of falling scores lie above each threshold."""
+    return len(falling) - np.searchsorted(falling[::-1], thresholds, side="right")

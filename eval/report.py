@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from insightface_mx.eval import drawing
-from insightface_mx.eval.intervals import BY_PEOPLE, FEWEST_ERRORS, Interval
+from insightface_mx.eval.intervals import FEWEST_ERRORS, Interval
 from insightface_mx.eval.summary import Groups, Pairs, Summary, TarRow
 from insightface_mx.formats.html_page import key, page, table, text
 
@@ -220,10 +220,3 @@ def _png(image: np.ndarray) -> bytes:
     """Encode an image (3, height, width), RGB, a numpy array or NDArray."""
     pixels = np.asarray(image.asnumpy() if hasattr(image, "asnumpy") else image)
     return cv2.imencode(".png", pixels.transpose(1, 2, 0)[:, :, ::-1])[1].tobytes()
-
-
-def interval_words(method: str, reason: str) -> str:
-    """Say what the intervals of a set rest on; reason: why identities are not known."""
-    if method == BY_PEOPLE:
-        return "identities drawn with replacement, 1000 times"
-    return f"Wilson's, with pairs taken as independent, which is too narrow where pairs share people ({reason})"

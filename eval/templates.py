@@ -149,10 +149,10 @@ def pair_scores(ids: np.ndarray, rows: np.ndarray, first: np.ndarray, second: np
     Raises:
         UnknownTemplate: A pair names a template that has no image.
     """
-    return pair_products(rows, _places(ids, first), _places(ids, second))
+    return pair_products(rows, places_of(ids, first), places_of(ids, second))
 
 
-def _places(ids: np.ndarray, names: np.ndarray) -> np.ndarray:
+def places_of(ids: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Return the index of each name in the rising ids. Raises UnknownTemplate if one is missing."""
     names = np.asarray(names)
     found = np.searchsorted(ids, names).clip(max=len(ids) - 1)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Sequence
 from insightface_mx.base.errors import UserError, require
 from insightface_mx.cli.types import Size, size_text
 from insightface_mx.engine.network_input import NetworkInput
-from insightface_mx.eval import report, summary
+from insightface_mx.eval import intervals, report, summary
 from insightface_mx.eval.pairs import DataSet, VerificationResult
 from insightface_mx.files import manifest
 from insightface_mx.files.atomic import report_write_errors, save_text
@@ -97,7 +97,7 @@ class ResultFiles:
         except UserError as error:
             raise UserError(f"{tested.path} on {path}: {error}") from error
         numbers = summary.summarise(pairs, result.acc2, result.std2, self._nfolds)
-        words = report.interval_words(numbers.accuracy_interval.method, reason)
+        words = intervals.words_of(numbers.accuracy_interval.method, reason)
         names = found.names if found else None
         wrong = report.worst_pairs(pairs, images, names) if "report" in self._paths else ([], [])
         self._results.append(report.Result(name, tested.model, pairs, numbers, *wrong, names, words))

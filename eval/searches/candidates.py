@@ -7,7 +7,7 @@ from typing import Iterable, NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.eval.curves import check_rates
-from insightface_mx.eval.identification import Identification, identification_rates
+from insightface_mx.eval.identification import Identification, Searches
 
 _BLOCK = 1 << 10  # distractors that are compared at once
 _CELLS = 1 << 24  # similarities to a gallery that are in memory at once
@@ -33,11 +33,14 @@ class Candidates(NamedTuple):
     places: np.ndarray
     similarities: np.ndarray
 
+    @property
+    def searches(self) -> Searches:
+        """What rates follow from."""
+        return Searches(self.rank, self.mate, self.stranger)
+
     def rates(self, fpirs: Sequence[float], ranks: Sequence[int]) -> Identification:
         """Return the rates of the searches."""
-        mated = self.rank > 0
-        targets = check_rates(fpirs), np.asarray(ranks)
-        return identification_rates(self.rank[mated], self.mate[mated], self.stranger[~mated], *targets)
+        return self.searches.rates(check_rates(fpirs), np.asarray(ranks))
 
 
 def find_candidates(

@@ -11,7 +11,8 @@ from insightface_mx.base.errors import UserError
 from insightface_mx.eval.bad_cases import draw_cell
 from insightface_mx.eval.features.face_features import FaceReader
 from insightface_mx.eval.identification import Identification
-from insightface_mx.eval.intervals import Interval, wilson
+from insightface_mx.eval.intervals import Interval, rate_intervals
+from insightface_mx.eval.search_intervals import search_intervals
 from insightface_mx.eval.searches.candidates import Candidates
 from insightface_mx.eval.searches.face_sets import Faces
 from insightface_mx.photos.lists import Photo
@@ -29,7 +30,7 @@ class Rate(NamedTuple):
         metric: "rank" or "TPIR at FPIR".
         target: The rank or FPIR.
         value: The fraction of mated searches.
-        interval: Wilson's at 95 %, searches taken as independent.
+        interval: At 95 %, by drawing identities with replacement.
         threshold: Of the similarity.
         reached: The FPIR that is reached.
     """
@@ -75,13 +76,13 @@ class GallerySearch(NamedTuple):
 
     def rates(self) -> list[Rate]:
         """Return rank rates, then TPIR at each FPIR."""
-        rates, counts = self.identification(), self.counts()
-        found = _rank_rates(rates.rank_rates, self.ranks, counts["mated"])
-        for fpir, tpir, threshold, reached in zip(FPIRS, *(array.tolist() for array in rates[1:])):
-            alarms = 0 if math.isnan(reached) else round(reached * counts["non_mated"])
-            interval = _interval(tpir, counts["mated"], alarms)
-            found.append(Rate("TPIR at FPIR", fpir, tpir, interval, threshold, reached))
-        return found
+        rates = self.identification()
+        intervals = search_intervals([self.found.searches], self.probes.identities, FPIRS, self.ranks)
+        of_ranks = zip(self.ranks, rates.rank_rates.tolist(), intervals.ranks)
+        of_tpir = zip(
+            FPIRS, rates.tpir.tolist(), intervals.tpir, rates.thresholds.tolist(), rates.fpir_reached.tolist()
+        )
+        return [*(Rate("rank", *row) for row in of_ranks), *(Rate("TPIR at FPIR", *row) for row in of_tpir)]
 
     def rows(self) -> Iterator[Sequence[object]]:
         """Yield the title and a row for every probe, with its best three candidates."""
@@ -161,21 +162,16 @@ class MateRanks(NamedTuple):
 
     def rates(self) -> list[Rate]:
         """Return the rank rates."""
-        return _rank_rates((self.rank[:, None] <= np.asarray(self.ranks)).mean(axis=0), self.ranks, len(self.rank))
+        hits = self.rank[:, None] <= np.asarray(self.ranks)
+        identities = np.array(self.probes.identities)[self.pairs]
+        rows = zip(self.ranks, hits.mean(axis=0).tolist(), rate_intervals(hits, identities))
+        return [Rate("rank", *row) for row in rows]
 
     def rows(self) -> Iterator[Sequence[object]]:
         """Yield the title and a row for every search."""
         yield ("probe", "identity", "rank", "mate")
         for (probe, mate), rank in zip(self.pairs.tolist(), self.rank.tolist()):
             yield (self.probes.names[probe], self.probes.photos[probe].identity, rank, self.probes.names[mate])
-
-
-def _rank_rates(values: np.ndarray, ranks: Sequence[int], mated: int) -> list[Rate]:
-    return [Rate("rank", rank, value, _interval(value, mated)) for rank, value in zip(ranks, values.tolist())]
-
-
-def _interval(value: float, mated: int, errors: int | None = None) -> Interval | None:
-    return None if math.isnan(value) else wilson(round(value * mated), mated, errors)
 
 
 def _image(reader: FaceReader, photo: Photo) -> np.ndarray:
@@ -189,22 +185,21 @@ def _image(reader: FaceReader, photo: Photo) -> np.ndarray:
 def lines(result: GallerySearch | MateRanks) -> Iterator[str]:
     """Yield the lines for a terminal."""
     yield ", ".join(f"{count} {name.replace('_', '-')}" for name, count in result.counts().items())
-    yield "95 % intervals by searches (Wilson)"
-    few = False
-    for rate in result.rates():
+    rates = result.rates()
+    yield "95 % intervals by people: identities are drawn with replacement, 1000 times"
+    for rate in rates:
         name = f"{rate.metric} {rate.target:g}"
         if rate.interval is None:
             yield f"{name:<20} no search can tell"
             continue
-        line = f"{name:<20} {rate.value:.4f}  {rate.interval.low:.4f}-{rate.interval.high:.4f}"
+        mark = "*" if rate.interval.few_errors else ""
+        line = f"{name:<20} {rate.value:.4f}  {rate.interval.low:.4f}-{rate.interval.high:.4f}{mark}"
         if not math.isnan(rate.threshold):
-            mark = "*" if rate.interval.few_errors else ""
-            line += f"  threshold {rate.threshold:.4f}, FPIR reached {rate.reached:.4f}, "
-            line += f"{rate.interval.errors} false alarms{mark}"
-            few = few or rate.interval.few_errors
+            line += f"  threshold {rate.threshold:.4f}, FPIR reached {rate.reached:.4f}"
+            line += f", {rate.interval.errors} false alarms"
         yield line
-    if few:
-        yield "*: fewer than 30 false alarms carry the figure: it may be far off"
+    if any(rate.interval and rate.interval.few_errors for rate in rates):
+        yield "*: fewer than 30 errors (missed mates, false alarms) carry the figure: it may be far off"
 
 
 def json_object(result: GallerySearch | MateRanks) -> dict[str, object]:
@@ -216,6 +211,9 @@ def json_object(result: GallerySearch | MateRanks) -> dict[str, object]:
             "value": _number(rate.value),
             "low": rate.interval.low if rate.interval else None,
             "high": rate.interval.high if rate.interval else None,
+            "interval_by": rate.interval.method if rate.interval else None,
+            "errors": rate.interval.errors if rate.interval else None,
+            "few_errors": rate.interval.few_errors if rate.interval else None,
             "threshold": _number(rate.threshold),
             "fpir_reached": _number(rate.reached),
         }

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from insightface_mx.eval.intervals import BY_PEOPLE, Interval, words_of
+from insightface_mx.eval.template_sets.pair_scores import FARS, Verification
 from insightface_mx.eval.template_sets.template_tests import (
-    FARS,
     FPIRS,
     RANKS,
     Gallery,
+    Mean,
     Result,
-    Verification,
-    mean_of_galleries,
 )
 
 CSV_TITLE = ("setting", "notebook", "ijb_evals", "test", "metric", "target", "value", "low", "high", "reached",
@@ -30,13 +30,23 @@ def lines(result: Result) -> Iterator[str]:
         yield from _verification_lines(result.verification)
     for gallery in result.galleries:
         yield from _gallery_lines(gallery)
-    if len(result.galleries) > 1:
-        mean = mean_of_galleries(result.galleries)
-        yield f"1:N, all galleries: {mean.mated} mated searches; {_rates(mean)}"
+    if len(result.galleries) > 1 and result.mean:
+        yield f"1:N, all galleries: {result.mean.mated} mated searches"
+        yield from _rate_lines(result.mean)
+    yield from _notes(result)
+
+
+def _notes(result: Result) -> Iterator[str]:
+    every = [*(result.verification.intervals if result.verification else [])]
+    for found in result.galleries:
+        every += [one for one in (*found.intervals.ranks, *found.intervals.tpir) if one]
+    if any(one.few_errors for one in every):
+        yield "*: fewer than 30 errors (false accepts, missed mates, false alarms) carry the figure: it may be far off"
 
 
 def _verification_lines(found: Verification) -> Iterator[str]:
-    yield f"1:1, {found.genuine} genuine and {found.impostor} impostor pairs; 95 % intervals by pairs (Wilson)"
+    method = "by people" if found.intervals[0].method == BY_PEOPLE else "by pairs (Wilson)"
+    yield f"1:1, {found.genuine} genuine and {found.impostor} impostor pairs; 95 % intervals {method}"
     published = "  as published (its FAR)" if found.published else ""
     title = f"{'FAR':>6}  {'TAR':>7}  {'95 % interval':>15}  {'FAR reached':>11}  {'false accepts':>13}  threshold"
     yield title + published
@@ -51,23 +61,33 @@ def _verification_lines(found: Verification) -> Iterator[str]:
         if found.published:
             line += f"  {found.published.tar[index]:>12.4f} ({found.published.far_reached[index]:.2e})"
         yield line
-    if any(interval.few_errors for interval in found.intervals):
-        yield "*: fewer than 30 false accepts carry the figure: it may be far off"
 
 
 def _gallery_lines(found: Gallery) -> Iterator[str]:
     counts = f"{found.subjects} subjects, {found.mated} mated and {found.others} non-mated searches"
-    yield f"1:N, gallery {found.name}: {counts}; {_rates(found.found)}"
+    yield f"1:N, gallery {found.name}: {counts}"
+    yield from _rate_lines(found)
     if found.published_tpir is not None:
-        yield f"  TPIR as ijb_evals.py reads it: {_list('FPIR', FPIRS, found.published_tpir)}"
+        rates = ", ".join(f"FPIR {fpir:g}: {_text(tpir)}" for fpir, tpir in zip(FPIRS, found.published_tpir.tolist()))
+        yield f"  TPIR as ijb_evals.py reads it: {rates}"
 
 
-def _rates(found: Any) -> str:
-    return f"{_list('rank', RANKS, found.rank_rates)}; TPIR at {_list('FPIR', FPIRS, found.tpir)}"
+def _rate_lines(found: Gallery | Mean) -> Iterator[str]:
+    for metric, target, value, interval in rates_of(found):
+        span = ""
+        if interval:
+            span = f"  {interval.low:.4f}-{interval.high:.4f}{'*' if interval.few_errors else ''}"
+        yield f"  {metric} {target:g}: {_text(value)}{span}"
 
 
-def _list(name: str, targets: Sequence[float], values: np.ndarray) -> str:
-    return ", ".join(f"{name} {target:g}: {_text(value)}" for target, value in zip(targets, values.tolist()))
+def rates_of(found: Gallery | Mean) -> Iterator[tuple[str, float, float, Interval | None]]:
+    """Yield metric, target, rate and interval of a gallery, or of all."""
+    rates = found.found if isinstance(found, Gallery) else found
+    for metric, targets, values, intervals in (
+        ("rank", RANKS, rates.rank_rates, found.intervals.ranks),
+        ("TPIR at FPIR", FPIRS, rates.tpir, found.intervals.tpir),
+    ):
+        yield from ((metric, *row) for row in zip(targets, values.tolist(), intervals))
 
 
 def _text(value: float) -> str:
@@ -91,12 +111,12 @@ def _object(result: Result) -> dict[str, object]:
         found["1:1"] = {
             "genuine_pairs": result.verification.genuine,
             "impostor_pairs": result.verification.impostor,
+            "intervals": words_of(result.verification.intervals[0].method, result.reason),
             "tar_at_far": list(_tar_objects(result.verification)),
         }
-    if result.galleries:
+    if result.mean:
         found["1:N"] = [_gallery_object(gallery) for gallery in result.galleries]
-        mean = mean_of_galleries(result.galleries)
-        found["1:N mean"] = {"mated": mean.mated, **_rate_objects(mean)}
+        found["1:N mean"] = {"mated": result.mean.mated, **_rate_objects(result.mean)}
     return found
 
 
@@ -125,7 +145,7 @@ def _gallery_object(gallery: Gallery) -> dict[str, object]:
         "subjects": gallery.subjects,
         "mated": gallery.mated,
         "non_mated": gallery.others,
-        **_rate_objects(gallery.found),
+        **_rate_objects(gallery),
         "thresholds": _by_target(FPIRS, gallery.found.thresholds),
         "fpir_reached": _by_target(FPIRS, gallery.found.fpir_reached),
     }
@@ -134,8 +154,21 @@ def _gallery_object(gallery: Gallery) -> dict[str, object]:
     return found
 
 
-def _rate_objects(found: Any) -> dict[str, object]:
-    return {"rank_rates": _by_target(RANKS, found.rank_rates), "tpir_at_fpir": _by_target(FPIRS, found.tpir)}
+def _rate_objects(found: Gallery | Mean) -> dict[str, object]:
+    rates, intervals = (found.found if isinstance(found, Gallery) else found), found.intervals
+    return {
+        "rank_rates": _by_target(RANKS, rates.rank_rates),
+        "rank_intervals": _intervals(RANKS, intervals.ranks),
+        "tpir_at_fpir": _by_target(FPIRS, rates.tpir),
+        "tpir_intervals": _intervals(FPIRS, intervals.tpir),
+    }
+
+
+def _intervals(targets: Sequence[float], intervals: Sequence[Interval | None]) -> dict[str, object]:
+    return {
+        f"{target:g}": one and {**one._asdict(), "few_errors": one.few_errors}
+        for target, one in zip(targets, intervals)
+    }
 
 
 def _by_target(targets: Sequence[float], values: np.ndarray) -> dict[str, float | None]:
@@ -158,19 +191,21 @@ def csv_rows(results: Sequence[Result]) -> Iterator[Sequence[object]]:
                 names = ("far", "tar", "low", "high", "far_reached", "threshold", "false_accepts", "published_tar")
                 yield (*head, "1:1", "TAR at FAR", *(one.get(name, "") for name in names))
         for gallery in result.galleries:
-            yield from ((*head, f"1:N {gallery.name}", *row) for row in _rate_rows(gallery.found, gallery))
-        if len(result.galleries) > 1:
-            yield from ((*head, "1:N mean", *row) for row in _rate_rows(mean_of_galleries(result.galleries), None))
+            yield from ((*head, f"1:N {gallery.name}", *row) for row in _rate_rows(gallery))
+        if len(result.galleries) > 1 and result.mean:
+            yield from ((*head, "1:N mean", *row) for row in _rate_rows(result.mean))
 
 
-def _rate_rows(found: Any, gallery: Gallery | None) -> Iterator[Sequence[object]]:
+def _rate_rows(found: Gallery | Mean) -> Iterator[Sequence[object]]:
     """Yield metric, target, value, low, high, reached, threshold, errors and published of the rates of a gallery."""
-    for rank, rate in zip(RANKS, found.rank_rates.tolist()):
-        yield ("rank rate", rank, rate, "", "", "", "", "", "")
-    for index, fpir in enumerate(FPIRS):
-        if gallery is None:
-            yield ("TPIR at FPIR", fpir, found.tpir[index], "", "", "", "", "", "")
+    for index, (metric, target, value, interval) in enumerate(rates_of(found)):
+        ends = (interval.low, interval.high) if interval else ("", "")
+        errors = interval.errors if interval else ""
+        fpir = index - len(RANKS)
+        name = "rank rate" if fpir < 0 else metric
+        if fpir < 0 or not isinstance(found, Gallery):
+            yield (name, target, value, *ends, "", "", errors, "")
             continue
-        reached, threshold = (float(array[index]) for array in (gallery.found.fpir_reached, gallery.found.thresholds))
-        published = "" if gallery.published_tpir is None else float(gallery.published_tpir[index])
-        yield ("TPIR at FPIR", fpir, float(found.tpir[index]), "", "", reached, threshold, "", published)
+        reached, threshold = (float(array[fpir]) for array in (found.found.fpir_reached, found.found.thresholds))
+        published = "" if found.published_tpir is None else float(found.published_tpir[fpir])
+        yield (name, target, value, *ends, reached, threshold, errors, published)

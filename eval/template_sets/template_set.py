@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from typing import NamedTuple
@@ -40,17 +41,19 @@ class TemplateSet(NamedTuple):
 
     Attributes:
         images: The images of all templates.
-        pairs: The pairs to compare; None: none, or all (see `subjects`).
+        pairs: The pairs to compare; None: none where there is a gallery of IJB, all of one's own list.
         galleries: To search in; may be empty.
         probes: The templates to search for.
-        subjects: The subjects of all templates, where they are known: every pair is compared then.
+        people: The subjects of all templates that are compared 1:1, by which intervals are computed; None: not known.
+        reason: Why they are not known; ''.
     """
 
     images: Images
     pairs: Pairs | None
     galleries: list[GalleryList]
     probes: Subjects
-    subjects: Subjects | None
+    people: Subjects | None
+    reason: str = ""
 
 
 def read_set(path: str, images: str | None = None, landmarks: str | None = None) -> TemplateSet:
@@ -107,7 +110,41 @@ def _meta_set(path: str, images: str | None, landmarks: str | None) -> TemplateS
         galleries.append(GalleryList(name, subjects))
     if pairs is None and not galleries:
         raise UserError(f"there is no {folder.pairs} and no gallery next to it: nothing can be tested")
-    return TemplateSet(found, pairs, galleries, probes, None)
+    people, reason = _people(pairs, galleries, probes, folder.probes) if pairs else (None, "")
+    return TemplateSet(found, pairs, galleries, probes, people, reason)
+
+
+def _people(
+    pairs: Pairs, galleries: list[GalleryList], probes: Subjects, probes_path: str
+) -> tuple[Subjects | None, str]:
+    """Return the subjects of all templates in pairs, as galleries and probes have them; or None, and why.
+
+    Raises:
+        UserError: A template is of two subjects.
+    """
+    people = dict(probes)
+    for gallery in galleries:
+        for template, subject in gallery.subjects.items():
+            if people.setdefault(template, subject) != subject:
+                raise UserError(
+                    f"{probes_path}: template {template} is of subject {shorten(people[template])}, in gallery "
+                    f"{gallery.name} of {shorten(subject)}"
+                )
+    if not people:
+        return None, "there are no galleries and probes"
+    used = np.unique(np.concatenate((pairs.first, pairs.second)))
+    unknown = [template for template in used.tolist() if template not in people]
+    if unknown:
+        return None, f"no gallery or list of probes has template {unknown[0]}"
+    numbers = np.unique([people[template] for template in used.tolist()], return_inverse=True)[1].reshape(-1)
+    one, other = (numbers[np.searchsorted(used, side)] for side in (pairs.first, pairs.second))
+    wrong = np.flatnonzero((one == other) != pairs.genuine)
+    if wrong.size:
+        place, label = f"{pairs.path}:{wrong[0] + 1}", int(pairs.genuine[wrong[0]])
+        reason = f"{place} has the label {label}, but galleries and probes say otherwise"
+        logging.warning("%s (%d such lines): labels are taken, intervals are by pairs", reason, wrong.size)
+        return None, reason
+    return people, ""
 
 
 def _of_images(path: str, known: set[int]) -> Subjects:

@@ -7,17 +7,12 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from insightface_mx.base.errors import UserError
-from insightface_mx.eval.curves import (
-    NEAREST,
-    ScoreHistogram,
-    TarAtFar,
-    tar_at_far,
-    tar_at_far_of_histograms,
-)
+from insightface_mx.embedding.vectors import pair_products
 from insightface_mx.eval.features.face_features import Features, Part
-from insightface_mx.eval.identification import Identification, search
-from insightface_mx.eval.intervals import Interval, wilson
+from insightface_mx.eval.identification import Identification, Searches, search_each
+from insightface_mx.eval.search_intervals import SearchIntervals, search_intervals
 from insightface_mx.eval.template_sets.ijb_files import Images, Subjects
+from insightface_mx.eval.template_sets.pair_scores import MOST_SCORES, PairScores, Verification
 from insightface_mx.eval.template_sets.template_set import GalleryList, Pairs, TemplateSet
 from insightface_mx.eval.templates import (
     CancelledTemplate,
@@ -25,14 +20,13 @@ from insightface_mx.eval.templates import (
     UnusableImage,
     aggregate,
     image_features,
-    pair_scores,
+    places_of,
 )
 
-FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 FPIRS = (0.01, 0.1)
 RANKS = (1, 5, 10)
-MOST_SCORES = 1 << 26  # of all pairs of one's own templates; more go through a histogram
 _ROWS = 1 << 10  # templates that are compared at once with all others
+_PAIRS = 1 << 20  # pairs that are compared at once
 
 
 class Setting(NamedTuple):
@@ -60,24 +54,6 @@ class Setting(NamedTuple):
         return f"N{int(not self.keep_norm)}D{int(self.detector_score)}F{int(self.mirror)}"
 
 
-class Verification(NamedTuple):
-    """The result of a 1:1 test.
-
-    Attributes:
-        genuine: Number of pairs of one identity.
-        impostor: Number of pairs of two.
-        strict: TAR at the largest FAR that is not above each target.
-        intervals: Of the strict TARs.
-        published: TAR at the nearest FAR, as the public scripts print it; None where it was not asked for.
-    """
-
-    genuine: int
-    impostor: int
-    strict: TarAtFar
-    intervals: list[Interval]
-    published: TarAtFar | None
-
-
 class Gallery(NamedTuple):
     """The result of a 1:N test in one gallery.
 
@@ -86,7 +62,9 @@ class Gallery(NamedTuple):
         subjects: Number of subjects in it.
         mated: Number of probes with a mate in it.
         others: Number of probes without.
+        searches: What each search finds.
         found: The rates.
+        intervals: Theirs.
         published_tpir: TPIR at the threshold that ijb_evals.py takes; None where it was not asked for.
     """
 
@@ -94,7 +72,9 @@ class Gallery(NamedTuple):
     subjects: int
     mated: int
     others: int
+    searches: Searches
     found: Identification
+    intervals: SearchIntervals
     published_tpir: np.ndarray | None
 
 
@@ -105,11 +85,17 @@ class Result(NamedTuple):
         setting: The setting.
         verification: 1:1; None where the set has no pairs.
         galleries: 1:N, for each gallery.
+        mean: 1:N, over all galleries; None where there is none.
+        templates: (t,) the templates, rising.
+        reason: Why the subjects of the templates in pairs are not known; ''.
     """
 
     setting: Setting
     verification: Verification | None
     galleries: list[Gallery]
+    mean: Mean | None
+    templates: np.ndarray
+    reason: str = ""
 
 
 def test_templates(templates: TemplateSet, features: Features, setting: Setting, as_published: bool = False) -> Result:
@@ -131,14 +117,14 @@ def test_templates(templates: TemplateSet, features: Features, setting: Setting,
     except CancelledTemplate as error:
         raise UserError(f"{images.path}: the images of template {images.name(error.template)} cancel out") from error
     del vectors
-    verification = None
+    verification, people = None, _numbers(ids, templates.people)
     if templates.pairs is not None:
-        verification = _verify_pairs(ids, rows, templates.pairs, as_published)
-    elif templates.subjects is not None:
-        _, numbers = np.unique([templates.subjects[template] for template in ids.tolist()], return_inverse=True)
-        verification = verify_all_pairs(rows, numbers.reshape(-1), as_published)
+        verification = _verify_pairs(ids, rows, templates.pairs, people, as_published)
+    elif people is not None:
+        verification = verify_all_pairs(rows, people, as_published)
     galleries = [_search(ids, rows, gallery, templates.probes, as_published) for gallery in templates.galleries]
-    return Result(setting, verification, galleries)
+    mean = mean_of_galleries(galleries, list(templates.probes.values())) if galleries else None
+    return Result(setting, verification, galleries, mean, ids, templates.reason)
 
 
 test_templates.__test__ = False  # type: ignore[attr-defined]  # not one of pytest's
@@ -158,23 +144,33 @@ def _vectors(images: Images, part: Part, setting: Setting) -> np.ndarray:
         raise UserError(f"{place}: {images.photos[part.start + error.image].path}: {error.problem}") from error
 
 
-def _verify_pairs(ids: np.ndarray, rows: np.ndarray, pairs: Pairs, as_published: bool) -> Verification:
-    try:
-        scores = pair_scores(ids, rows, pairs.first, pairs.second)
-    except UnknownTemplate as error:
-        raise UserError(f"{pairs.path}:{error.pair + 1} names template {error.template}, which has no image") from error
-    return verify_pairs(scores, pairs.genuine, as_published)
+def _numbers(ids: np.ndarray, people: Subjects | None) -> np.ndarray | None:
+    """Return the number of each template's subject, (t,); None where subjects are not known."""
+    if people is None:
+        return None
+    return np.unique([people.get(template, "") for template in ids.tolist()], return_inverse=True)[1].reshape(-1)
+
+
+def _verify_pairs(
+    ids: np.ndarray, rows: np.ndarray, pairs: Pairs, people: np.ndarray | None, as_published: bool
+) -> Verification:
+    genuine = int(pairs.genuine.sum())
+    scores = PairScores(genuine, len(pairs.genuine) - genuine, people)
+    for start in range(0, len(pairs.genuine), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        try:
+            places = np.stack([places_of(ids, names[part]) for names in (pairs.first, pairs.second)], axis=1)
+        except UnknownTemplate as error:
+            line = start + error.pair + 1
+            raise UserError(f"{pairs.path}:{line} names template {error.template}, which has no image") from error
+        scores.add(pair_products(rows, *places.T), pairs.genuine[part], places.__getitem__)
+    return scores.finish(as_published)
 
 
 def _search(ids: np.ndarray, rows: np.ndarray, gallery: GalleryList, probes: Subjects, as_published: bool) -> Gallery:
     places = [np.searchsorted(ids, list(subjects)) for subjects in (gallery.subjects, probes)]
     names = [list(subjects.values()) for subjects in (gallery.subjects, probes)]
     return search_gallery(gallery.name, rows[places[0]], names[0], rows[places[1]], names[1], as_published)
-
-
-def verify_pairs(scores: np.ndarray, genuine: np.ndarray, as_published: bool) -> Verification:
-    """Read the TARs of pairs; scores and genuine: (n,)."""
-    return _verification(scores[genuine], scores[~genuine], as_published)
 
 
 def verify_all_pairs(rows: np.ndarray, subjects: np.ndarray, as_published: bool) -> Verification:
@@ -188,25 +184,18 @@ def verify_all_pairs(rows: np.ndarray, subjects: np.ndarray, as_published: bool)
     count = len(rows) * (len(rows) - 1) // 2
     if count > MOST_SCORES and as_published:
         raise UserError(f"--as-published needs the scores of all {count} pairs in memory: {MOST_SCORES} at most")
-    histograms = ScoreHistogram(), ScoreHistogram()  # of two identities, of one
-    lists: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    genuine = int(sum(number * (number - 1) // 2 for number in np.bincount(subjects).tolist()))
+    scores = PairScores(genuine, count - genuine, subjects)
     for start in range(0, len(rows), _ROWS):
-        block = rows[start : start + _ROWS]
-        similarity = block @ rows[start:].T
-        upper = np.triu(np.ones(similarity.shape, bool), 1)
+        similarity = rows[start : start + _ROWS] @ rows[start:].T
+        upper = np.flatnonzero(np.triu(np.ones(similarity.shape, bool), 1))
         same = subjects[start : start + _ROWS, None] == subjects[None, start:]
-        for kind, chosen in enumerate((~same, same)):
-            scores = similarity[upper & chosen]
-            if count > MOST_SCORES:
-                histograms[kind].add(scores)
-            else:
-                lists[kind].append(scores)
-    if count <= MOST_SCORES:
-        return _verification(np.concatenate(lists[1]), np.concatenate(lists[0]), as_published)
-    impostor, genuine = (int(histogram.counts.sum()) for histogram in histograms)
-    _refuse_one_kind(genuine, impostor)
-    strict = tar_at_far_of_histograms(histograms[1], histograms[0], FARS)
-    return Verification(genuine, impostor, strict, _intervals(strict, genuine, impostor), None)
+
+        def templates(chosen: np.ndarray, upper: np.ndarray = upper, start: int = start) -> np.ndarray:
+            return np.stack(np.divmod(upper[chosen], len(rows) - start), axis=1) + start
+
+        scores.add(similarity.ravel()[upper], same.ravel()[upper], templates)
+    return scores.finish(as_published)
 
 
 def search_gallery(
@@ -228,11 +217,13 @@ def search_gallery(
         as_published: Also take the threshold of ijb_evals.py.
     """
     similarity = probes @ rows.T
-    found = search(similarity, probe_subjects, subjects, FPIRS, RANKS)
-    known = set(subjects)
-    mated = np.array([subject in known for subject in probe_subjects], bool)
+    searches = search_each(similarity, np.asarray(probe_subjects), np.asarray(subjects))
+    found = searches.rates(np.array(FPIRS), np.array(RANKS))
+    intervals = search_intervals([searches], probe_subjects, FPIRS, RANKS)
+    mated = searches.rank > 0
     published = _published_tpir(similarity, mated, probe_subjects, subjects) if as_published else None
-    return Gallery(name, len(known), int(mated.sum()), int((~mated).sum()), found, published)
+    counts = len(set(subjects)), int(mated.sum()), int((~mated).sum())
+    return Gallery(name, *counts, searches, found, intervals, published)
 
 
 class Mean(NamedTuple):
@@ -241,39 +232,19 @@ class Mean(NamedTuple):
     mated: int
     rank_rates: np.ndarray
     tpir: np.ndarray
+    intervals: SearchIntervals
 
 
-def mean_of_galleries(galleries: Sequence[Gallery]) -> Mean:
-    """Return the rates over all galleries."""
+def mean_of_galleries(galleries: Sequence[Gallery], probe_subjects: Sequence[str]) -> Mean:
+    """Return the rates over all galleries, in which the same probes were searched."""
     mated = np.array([gallery.mated for gallery in galleries])
     ranks = np.array([gallery.found.rank_rates for gallery in galleries])
     hits = np.nansum(ranks * mated[:, None], axis=0)
     total = int(mated.sum())
     rates = hits / total if total else np.full(len(RANKS), np.nan)
-    return Mean(total, rates, np.mean([gallery.found.tpir for gallery in galleries], axis=0))
-
-
-def _verification(genuine: np.ndarray, impostor: np.ndarray, as_published: bool) -> Verification:
-    _refuse_one_kind(len(genuine), len(impostor))
-    strict = tar_at_far(genuine, impostor, FARS)
-    published = tar_at_far(genuine, impostor, FARS, NEAREST) if as_published else None
-    intervals = _intervals(strict, len(genuine), len(impostor))
-    return Verification(len(genuine), len(impostor), strict, intervals, published)
-
-
-def _refuse_one_kind(genuine: int, impostor: int) -> None:
-    """Raise UserError if pairs are of one kind."""
-    for count, kind in ((genuine, "one subject"), (impostor, "two subjects")):
-        if not count:
-            raise UserError(f"there is no pair of templates of {kind}: without one there is no rate")
-
-
-def _intervals(strict: TarAtFar, genuine: int, impostor: int) -> list[Interval]:
-    """Return Wilson's intervals of TARs; the errors are the false accepts that a threshold stands on."""
-    return [
-        wilson(round(tar * genuine), genuine, round(far * impostor))
-        for tar, far in zip(strict.tar.tolist(), strict.far_reached.tolist())
-    ]
+    tpir = np.mean([gallery.found.tpir for gallery in galleries], axis=0)
+    intervals = search_intervals([gallery.searches for gallery in galleries], probe_subjects, FPIRS, RANKS)
+    return Mean(total, rates, tpir, intervals)
 
 
 def _published_tpir(

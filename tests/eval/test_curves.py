@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from insightface_mx.eval import curves
+from insightface_mx.eval import curves, score_histogram
 
 
 def scores(seed, genuine=200, impostor=1000, ties=False):
@@ -118,11 +118,11 @@ def test_a_histogram_agrees_within_its_resolution(seed):
     genuine, impostor = (np.tanh(part) for part in scores(seed, 500, 5000))
     fars = [1.0, 0.1, 0.01, 0.001, 0.0]
     exact = curves.tar_at_far(genuine, impostor, fars)
-    counted = [curves.ScoreHistogram() for _ in range(2)]
+    counted = [score_histogram.ScoreHistogram() for _ in range(2)]
     for histogram, part in zip(counted, (genuine, impostor)):
         for piece in np.array_split(part, 7):
             histogram.add(piece)
-    found = curves.tar_at_far_of_histograms(*counted, fars)
+    found = score_histogram.tar_at_far_of_histograms(*counted, fars)
     assert found.far_reached.tolist() == exact.far_reached.tolist()
     assert found.tar.tolist() == exact.tar.tolist()
     finite = np.isfinite(exact.threshold)
@@ -132,23 +132,23 @@ def test_a_histogram_agrees_within_its_resolution(seed):
 
 def test_a_coarse_histogram_never_passes_the_far():
     genuine, impostor = (np.tanh(part) for part in scores(9, 500, 5000))
-    coarse = [curves.ScoreHistogram(bins=50) for _ in range(2)]
+    coarse = [score_histogram.ScoreHistogram(bins=50) for _ in range(2)]
     for histogram, part in zip(coarse, (genuine, impostor)):
         histogram.add(part)
-    found = curves.tar_at_far_of_histograms(*coarse, [0.1, 0.01])
+    found = score_histogram.tar_at_far_of_histograms(*coarse, [0.1, 0.01])
     assert (found.far_reached <= [0.1, 0.01]).all()
     for tar, reached, threshold in zip(*found):
         assert (tar, reached) == ((genuine > threshold).mean(), (impostor > threshold).mean())
 
 
 def test_scores_outside_a_histogram_are_in_its_last_bins():
-    histogram = curves.ScoreHistogram(0.0, 1.0, bins=4)
+    histogram = score_histogram.ScoreHistogram(0.0, 1.0, bins=4)
     histogram.add(np.array([-3.0, 0.0, 0.25, 0.26, 1.0, 7.0]))
     assert histogram.counts.tolist() == [3, 1, 0, 2]
     assert histogram.above().tolist() == [6, 3, 2, 2]
     with pytest.raises(ValueError, match="NaN"):
         histogram.add(np.array([np.nan]))
     with pytest.raises(ValueError, match="no impostor score"):
-        curves.tar_at_far_of_histograms(histogram, curves.ScoreHistogram(0.0, 1.0, bins=4), 0.1)
+        score_histogram.tar_at_far_of_histograms(histogram, score_histogram.ScoreHistogram(0.0, 1.0, bins=4), 0.1)
     with pytest.raises(ValueError, match="different bins"):
-        curves.tar_at_far_of_histograms(histogram, curves.ScoreHistogram(0.0, 1.0, bins=5), 0.1)
+        score_histogram.tar_at_far_of_histograms(histogram, score_histogram.ScoreHistogram(0.0, 1.0, bins=5), 0.1)

@@ -131,7 +131,9 @@ def test_rates_of_feature_files(sets, capsys):
     assert all(name.endswith(".png") for name in by_name)
     said = capsys.readouterr().out
     assert f"rank 1               {np.mean(ranks <= 1):.4f}" in said
-    assert "*: fewer than 30 false alarms" in said
+    assert "*: fewer than 30 errors (missed mates, false alarms)" in said
+    assert rates["rank", 1]["errors"] == sum(ranks > 1) and rates["TPIR at FPIR", 0.1]["errors"] == 4
+    assert {(rate["interval_by"], rate["few_errors"]) for rate in rates.values()} == {("people", True)}
 
 
 def test_without_gallery_every_mate_is_ranked_among_the_distractors(sets, capsys):

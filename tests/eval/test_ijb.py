@@ -14,8 +14,10 @@ from harness import error_of, no_file_over, run
 
 from insightface_mx.embedding import backends
 from insightface_mx.eval.features import face_features
-from insightface_mx.eval.template_sets import ijb, template_tests
-from insightface_mx.eval.template_sets.template_tests import FARS, FPIRS, RANKS
+from insightface_mx.eval.intervals import tar_intervals
+from insightface_mx.eval.template_sets import ijb, pair_scores, template_tests
+from insightface_mx.eval.template_sets.pair_scores import FARS
+from insightface_mx.eval.template_sets.template_tests import FPIRS, RANKS
 
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 SETTINGS = [(norm, score, flip) for norm in (True, False) for score in (True, False) for flip in (True, False)]
@@ -150,12 +152,58 @@ def test_own_list_gives_the_same_as_the_meta_files(work, tmp_path, capsys):
     ]
 
 
+def test_intervals_by_people(work, outputs, tmp_path, capsys):
+    """The subjects of templates follow from galleries and probes; the library draws them for all pairs."""
+    images, plain, mirrored = outputs
+    run(ijb, *command(work, work / "IJBC", "--json", tmp_path / "a.json"))
+    assert "pairs; 95 % intervals by people" in capsys.readouterr().out
+    result = json.loads((tmp_path / "a.json").read_text())["results"][0]
+    templates, rows = template_files.template_rows(images, plain, mirrored, True, True, True)
+    subject = template_files.subjects_of(images)
+    first, second = np.triu_indices(len(rows), 1)
+    people = np.array([[subject[templates[i]], subject[templates[j]]] for i, j in zip(first, second)])
+    expected = tar_intervals((rows @ rows.T)[first, second], people[:, 0] == people[:, 1], FARS, people)
+    for found, one in zip(result["1:1"]["tar_at_far"], expected):
+        assert found["interval_by"] == one.method == "people"
+        assert (found["low"], found["high"], found["false_accepts"]) == pytest.approx((one.low, one.high, one.errors))
+    for gallery in (*result["1:N"], result["1:N mean"]):
+        for rates, ends in (("rank_rates", "rank_intervals"), ("tpir_at_fpir", "tpir_intervals")):
+            for target, rate in gallery[rates].items():
+                one = gallery[ends][target]
+                assert one["low"] <= rate <= one["high"] and one["method"] == "people" and one["few_errors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "template_pair_label.txt",
+            lambda text: text.replace("1 2 1", "1 2 0", 1),
+            "ijbc_template_pair_label.txt:1 has the label 0, but galleries and probes say otherwise (1 such lines)",
+        ),
+        ("1N_probe_mixed.csv", lambda text: "".join(f"{line}\n" for line in text.split() if line[:3] != "74,"), ""),
+    ],
+)
+def test_without_certain_subjects_intervals_are_by_pairs(work, tmp_path, capsys, name, change, message):
+    shutil.copytree(work / "IJBC" / "meta", tmp_path / "IJBC" / "meta")
+    edit(tmp_path / "IJBC" / "meta" / f"ijbc_{name}", change)
+    argv = command(work, tmp_path / "IJBC", "--images", work / "IJBC" / "loose_crop", "--json", tmp_path / "a.json")
+    run(ijb, *argv)
+    said = capsys.readouterr()
+    assert "95 % intervals by pairs (Wilson)" in said.out and message in said.err
+    result = json.loads((tmp_path / "a.json").read_text())["results"][0]
+    assert {one["interval_by"] for one in result["1:1"]["tar_at_far"]} == {"pairs"}
+    assert result["1:1"]["intervals"].startswith("Wilson's")
+    assert (message[:40] or "has template 74") in result["1:1"]["intervals"]
+
+
 def test_many_pairs_go_through_a_histogram(monkeypatch):
     random = np.random.RandomState(0)
     subjects = np.repeat(np.arange(40), 5)
     rows = random.normal(size=(40, 16))[subjects] + 0.8 * random.normal(size=(200, 16))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     exact = template_tests.verify_all_pairs(rows, subjects, False)
+    monkeypatch.setattr(pair_scores, "MOST_SCORES", 100)
     monkeypatch.setattr(template_tests, "MOST_SCORES", 100)
     monkeypatch.setattr(template_tests, "_ROWS", 64)
     found = template_tests.verify_all_pairs(rows, subjects, False)
@@ -239,6 +287,7 @@ WRONG = [
     ("1N_gallery_G1.csv", lambda text: text + "7,3\n", "G1.csv names template 7, which has no image"),
     ("1N_gallery_G1.csv", lambda text: "TEMPLATE_ID,SUBJECT_ID\n", "G1.csv has no template after its title"),
     ("1N_probe_mixed.csv", lambda text: text + "x\n", "is no row of template,subject"),
+    ("1N_probe_mixed.csv", lambda text: text + "1,5\n", "template 1 is of subject 5, in gallery G1 of 0"),
     ("1N_probe_mixed.csv", None, "ijbc_1N_probe_mixed.csv: No such file"),
     ("name_5pts_score.txt", None, "ijbc_name_5pts_score.txt: No such file"),
 ]

@@ -91,7 +91,16 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
 def test_draws_without_a_genuine_pair_are_left_out():
     people = np.array([[0, 0], [1, 2], [2, 3]])
     found = intervals.tar_intervals([0.9, 0.1, 0.2], [True, False, False], 0.5, people, samples=50)[0]
-    assert found[:2] == (1.0, 1.0)
+    assert found[:3] == (*intervals.wilson(1, 1)[:2], "people")
+
+
+def test_rates_without_an_error_are_as_certain_as_there_are_people():
+    hits = np.ones((60, 2), bool)
+    hits[:, 1] = False
+    people = np.repeat(np.arange(20), 3)
+    best, worst = intervals.rate_intervals(hits, np.stack([people, people], axis=1), samples=50)
+    assert best[:2] == intervals.wilson(20, 20)[:2] and (best.method, best.errors) == ("people", 0)
+    assert worst[:2] == intervals.wilson(0, 20)[:2] and worst.errors == 60
 
 
 def test_an_accuracy_without_an_error_is_not_certain():
