@@ -88,6 +88,7 @@ def test_options_keep_their_names_and_defaults(command):
         assert action.required == ("required" in rest), option
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_ends_with_an_example_and_loads_nothing_heavy(command):
     code = (

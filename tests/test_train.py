@@ -258,6 +258,7 @@ def test_a_run_leaves_the_graph_of_a_checkpoint_from_elsewhere(data_dir, tmp_pat
     run(data_dir, tmp_path / "m", "--max-steps", "1", "--loss-type", "2", "--ckpt", "2")
 
 
+@pytest.mark.slow
 def test_pretrained_fc7_strict(data_dir, tmp_path, capsys):
     run(data_dir, tmp_path / "m", "--max-steps", "1")
     symbol, arg_params, aux_params = checkpoint.load(str(tmp_path / "m"), 1)
@@ -392,6 +393,7 @@ def test_images_need_not_be_square(data_dir, tmp_path):
     assert training_state.newest(str(tmp_path / "m")).metadata["options"]["image_size"] == "32,48"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, content",
     {"property": b"3,32,32\n", "toy.bin": b"not a pickle", "train.idx": b"0\t0\n1\t7\n", "train.rec": None}.items(),

@@ -61,6 +61,7 @@ def test_mined_triplets_are_the_definitions(monkeypatch, pairs_at_once, alpha, m
     assert len(found) in {(0.3, 0.0): range(50, 60), (0.05, 0.0): range(1, 40), (0.3, 1.8): range(1, 40)}[alpha, max_ap]
 
 
+@pytest.mark.slow
 def test_every_negative_is_as_likely():
     rng = np.random.default_rng(0)
     embeddings, identities = unit_rows(rng, 20, 3), np.arange(20) // 2

@@ -55,6 +55,7 @@ print(len(names), *loading)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["base", "cli", "files", "formats", "photos"])
 def test_rooms_that_do_not_load_mxnet(room):
     done = subprocess.run(

@@ -54,6 +54,7 @@ def test_a_graph_of_an_older_version(tmp_path):
     assert "Loading symbol saved by previous version v1.0.0" in lines_of(f"mx.sym.load({str(path)!r})")
 
 
+@pytest.mark.slow
 def test_other_lines_stay_in_their_order(capfd):
     with pytest.raises(KeyError), quiet_mxnet():
         os.write(2, b"one\n")

@@ -36,6 +36,7 @@ def export(*argv):
     run(export_onnx, "--image-size", "56,56", *argv)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_has_compared(y1, tmp_path, capsys):
     prefix, _, _ = y1
     path = tmp_path / "new" / "y1.onnx"
@@ -72,6 +73,7 @@ def test_an_output_that_another_process_writes(y1, tmp_path, capsys, monkeypatch
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_image_size_is_the_manifests_where_the_user_gives_none(y1, tmp_path):
     _, symbol, params = y1
     save_params(tmp_path / "trained", symbol, params)

@@ -76,6 +76,7 @@ def test_names_of_tensors_do_not_matter():
     ]
 
 
+@pytest.mark.slow
 def test_signatures_are_the_same_in_every_process():
     code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
     code += "import test_fingerprint as test; print(test.take_fingerprint(test.example()).signature)"

@@ -73,6 +73,7 @@ def test_a_state_dict_comes_back_as_it_went():
     assert np.all(back["features.weight"] == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -87,6 +88,7 @@ def test_another_state_dict_is_refused(change, message):
         iresnet.from_state(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", list(WRAPPED))
 def test_what_training_programs_put_around_a_state_dict_is_taken_off(wrap, caplog):
     caplog.set_level("INFO")

@@ -28,6 +28,7 @@ def without(packages, code):
     return subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_needs_no_extra(command):
     code = f"from insightface_mx.deploy.{command} import main; main(['--help'])"
@@ -36,6 +37,7 @@ def test_help_needs_no_extra(command):
     assert "example:" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("packages", "command", "argv", "message"),
     [

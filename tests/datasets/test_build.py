@@ -240,6 +240,7 @@ def test_rows_of_a_csv(tmp_path):
     assert [reason for _, reason in left_out] == ["a row is path,label"] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
@@ -284,6 +285,7 @@ def test_what_depends_on_the_output(folder, tmp_path, capsys):
     assert "cannot save" in error_of(capsys, build, folder, "--output", file / "set", "--aligned")
 
 
+@pytest.mark.slow
 def test_aligned_photos_need_no_mxnet(folder, tmp_path):
     code = (
         "import sys\nfrom insightface_mx.datasets import build\n"

@@ -147,6 +147,7 @@ def test_unpack(pack):
     assert found == counted(images)
 
 
+@pytest.mark.slow
 def test_merge_and_filter(pack):
     folder, images, _ = pack
     run(edit, "merge", folder, folder, "--output", folder / "twice")

@@ -4,6 +4,7 @@ import os
 
 import cv2
 import numpy as np
+import pytest
 from brightness_set import content, face
 from harness import error_of, no_file_over, run
 
@@ -13,6 +14,7 @@ from insightface_mx.formats.verification_set import write_bin
 from insightface_mx.photos.sources import file_stamp
 
 
+@pytest.mark.slow
 def test_info(data_dir, capsys):
     write_bin(str(data_dir / "lfw.bin"), [face(1), face(2)], [False])
     run(info, data_dir, "--plot", data_dir / "plot.png")

@@ -40,6 +40,7 @@ def test_faces_are_found_and_aligned(photos):
     assert np.corrcoef(large[20:100, 20:92].ravel(), small[20:100, 20:92].ravel())[0, 1] > 0.8
 
 
+@pytest.mark.slow
 def test_a_photo_without_a_face_can_be_cropped(photos):
     ((face, reason),) = prepare.Preparer(FaceOptions(png=True, no_face="crop"))(photos[2:])
     assert reason == ""

@@ -61,6 +61,7 @@ def test_a_calfw_set_and_its_table(tmp_path):
     assert table.groups is None
 
 
+@pytest.mark.slow
 def test_rfw_has_pairs_of_every_group_in_every_fold(tmp_path, capsys):
     groups = ("African", "Asian", "Caucasian", "Indian")
     for place, group in enumerate(groups):

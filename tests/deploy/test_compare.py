@@ -75,6 +75,7 @@ def test_boxes_distance_cosine_and_verdict(work, capsys):
     assert f"different people (threshold {distance - 0.001:.4f})" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_same_photo(work, capsys):
     run(work, "a.png", "a.png")
     assert printed_values(capsys.readouterr().out) == [0, 1]

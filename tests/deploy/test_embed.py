@@ -82,6 +82,7 @@ def test_aligned_images_of_a_folder(work, tmp_path):
     assert os.listdir(tmp_path) == ["a.npz"]
 
 
+@pytest.mark.slow
 def test_training_records_have_labels(work, tmp_path):
     run(work, work / "train.rec", tmp_path / "a.npz", "--aligned")
     table = np.load(tmp_path / "a.npz")
@@ -90,6 +91,7 @@ def test_training_records_have_labels(work, tmp_path):
     np.testing.assert_allclose(table["embedding"], expected_features(work), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_verification_set_as_verification_py_embeds_it(work, tmp_path):
     run(work, work / "pairs.bin", tmp_path / "a.npz", "--aligned", "--flip")
     options = ["--data-dir", str(work), "--target", "pairs", "--mode", "2", "--output", str(tmp_path)]
@@ -135,6 +137,7 @@ def _whole(image):
     return Face(np.zeros(4), 1.0, np.zeros((5, 2)), network_input(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "labels"),
     [
@@ -180,6 +183,7 @@ def test_lines_that_name_no_image_are_named_and_the_others_embedded(work, tmp_pa
     assert np.load(tmp_path / "a.npz")["label"].tolist() == [7, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -253,6 +257,7 @@ def test_a_name_that_is_not_utf8(work, tmp_path):
     assert sorted(os.path.basename(name) for name in found) == ["a\nb.png", "caf\\xe9.png", "caf\u00e9.png"]
 
 
+@pytest.mark.slow
 def test_all_faces(work, tmp_path):
     (tmp_path / "list").write_text(f"{work}/photos/two.png\n{work}/photos/one.png\n")
     run(work, tmp_path / "list", tmp_path / "a.npz", "--all-faces")
@@ -261,6 +266,7 @@ def test_all_faces(work, tmp_path):
     assert (table["box"][:2, 2].min() < 312) and (table["box"][:2, 0].max() > 312)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
     monkeypatch.setattr(embed, "CHUNK", 4)
     reads = []
@@ -286,6 +292,7 @@ def test_an_interrupted_run_goes_on(work, tmp_path, monkeypatch):
     assert not (tmp_path / "b.npz").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_chunk_is_made_again(work, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(embed, "CHUNK", 4)
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
@@ -372,6 +379,7 @@ def test_settings_follow_network_and_options(work):
     assert text() != before
 
 
+@pytest.mark.slow
 def test_the_image_size_is_that_of_the_manifest(work, tmp_path):
     small_network.save(tmp_path / "net")
     manifest.write(f"{tmp_path}/net-0001.json", [], {"options": {"image_size": "56,56"}})

@@ -46,6 +46,7 @@ def test_a_face_is_aligned_to_rgb(model):
     assert face[2].mean() > 1.5 * face[1].mean() > 2 * face[0].mean()
 
 
+@pytest.mark.slow
 def test_several_faces_in_several_images(model):
     two = np.hstack([orl_photo(1, 1), orl_photo(2, 1)])
     found = model.get_faces([two, np.zeros((60, 50), np.uint8), orl_photo(1, 1)])

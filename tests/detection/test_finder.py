@@ -45,6 +45,7 @@ def test_get_input_finds_the_faces_that_build_set_finds(missed, model, tmp_path)
         assert np.abs(model.get_input(photo).astype(int) - stored[:, :, ::-1].transpose(2, 0, 1)).max() <= 2
 
 
+@pytest.mark.slow
 def test_boxes_and_landmarks_are_in_pixels_of_the_photo(missed, model):
     for photo in missed:
         (face,) = model.get_faces([photo])[0]

@@ -43,6 +43,7 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", backends.PACKAGES)
 def test_every_backend_computes_the_same(name, model, expected):
     backend = backends.load(model, name=name)
@@ -170,6 +171,7 @@ def elsewhere(model):
     onnx.external_data_helper.convert_model_to_external_data(model, location="weights.bin")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize(("change", "tolerance"), [(in_halves, 5e-3), (in_eights, 2e-5), (elsewhere, 2e-5)])
 def test_onnx_files_that_others_have_changed(file, expected, tmp_path, name, change, tolerance, caplog):
@@ -184,6 +186,7 @@ def test_onnx_files_that_others_have_changed(file, expected, tmp_path, name, cha
     assert ("is computed in float32" in caplog.text) == (change is in_halves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("image_size", "expected"), [(None, (112, 112)), ("56,56", (56, 56)), ("112,96", (112, 96)), ("large", (112, 112))]
 )

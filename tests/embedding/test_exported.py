@@ -129,6 +129,7 @@ def test_a_folder_that_others_can_open_is_closed(model, expected, stored):
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["insightface-mx", "insightface-mx/networks"])
 @pytest.mark.parametrize("kind", ["another owner", "link", "file"])
 def test_a_folder_of_somebody_else_leaves_mxnet(model, expected, tmp_path, monkeypatch, caplog, place, kind):

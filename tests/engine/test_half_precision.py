@@ -57,6 +57,7 @@ def expected(full, half):
     return small_network.plain_mxnet(f"{prefix},1", IMAGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mxnet", "onnxruntime"])
 def test_a_back_end_computes_it_and_says_so_once(half, expected, name, caplog, tmp_path):
     caplog.set_level("INFO")

@@ -292,6 +292,7 @@ def network_rows(folder, paths):
     return unit(sum(views))
 
 
+@pytest.mark.slow
 def test_photos_are_embedded_with_their_mirror_images(photos, tmp_path, capsys):
     sets = ["--gallery", photos / "gallery", "--probes", photos / "probes", "--distractors", photos / "others"]
     outputs = ["--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json", "--sheet", tmp_path / "a.png"]
@@ -319,6 +320,7 @@ def test_photos_are_embedded_with_their_mirror_images(photos, tmp_path, capsys):
     assert np.array_equal(cv2.imread(str(tmp_path / "a.png"))[:112, :112], cv2.imread(str(paths["probes"][worst])))
 
 
+@pytest.mark.slow
 def test_tinyface_rule(photos, tmp_path, capsys):
     sets = ["--gallery", photos / "tiny_gallery", "--probes", photos / "tiny", "--distractors", photos / "others"]
     options = ["--identity-from", "name", "--any-mate", "--ranks", "1,2,20"]

@@ -130,6 +130,7 @@ def test_all_settings_against_loops(work, outputs, tmp_path, capsys):
     assert "normalised, not weighted, no mirror image (notebook N0D0F0, ijb_evals.py N1D0F0)" in said
 
 
+@pytest.mark.slow
 def test_own_list_gives_the_same_as_the_meta_files(work, tmp_path, capsys):
     run(ijb, *command(work, work / "IJBC", "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv"))
     capsys.readouterr()
@@ -214,6 +215,7 @@ def test_many_pairs_go_through_a_histogram(monkeypatch):
         template_tests.verify_all_pairs(rows, subjects, True)
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_and_continued(work, tmp_path, monkeypatch):
     monkeypatch.setattr(face_features, "CHUNK", 16)
     argv = command(work, work / "IJBC", "--features", tmp_path / "f")
@@ -293,6 +295,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "change", "message"), WRONG)
 def test_wrong_meta_files_are_named(work, tmp_path, capsys, name, change, message):
     (tmp_path / "IJBC").mkdir()
@@ -331,6 +334,7 @@ def test_wrong_own_lists_are_named(work, tmp_path, capsys, text, message):
     assert message in error_of(capsys, ijb, *command(work, tmp_path / "list.csv"))
 
 
+@pytest.mark.slow
 def test_images_and_outputs_that_cannot_be_used_are_named(work, tmp_path, capsys, monkeypatch):
     shutil.copytree(work / "IJBC", tmp_path / "IJBC")
     argv = command(work, tmp_path / "IJBC", "--features", tmp_path / "f")

@@ -52,6 +52,7 @@ def results(written):
     return json.loads((written / "page.json").read_text())["results"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_numbers_in_the_json_file_are_those_of_the_library(results, seed):
     flags, (distances, cosine) = np.array(ISSAME), pairs_of(seed)
@@ -172,6 +173,7 @@ def test_without_names_the_intervals_are_wilsons(folder, tmp_path):
     assert "no " + str(folder / "toy-pairs.csv") in result["intervals"]
 
 
+@pytest.mark.slow
 def test_groups_of_a_table_have_rows_of_their_own(folder, tmp_path):
     (tmp_path / "toy.bin").write_bytes((folder / "toy.bin").read_bytes())
     title = "one,other,same,identity_one,identity_other,group\n"

@@ -71,6 +71,7 @@ def draw(seed, pairs, same_share=0.5, steps=400):
     return ACCURACY_GRID[(place * steps).astype(int) * (400 // steps)], issame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same_share", [0, 0.5, 0.9, 1])
 @pytest.mark.parametrize(("pairs", "nrof_folds"), [(10, 10), (23, 5), (37, 2), (12, 1), (2, 2)])
 def test_equals_the_loops_where_distances_lie_on_thresholds(same_share, pairs, nrof_folds):

@@ -270,6 +270,7 @@ def test_the_image_size_is_that_of_the_manifest(folder, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [*expected_lines(1), maximum([1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["", f"{HEIGHT},{WIDTH}"])
 def test_an_onnx_file_gives_the_checkpoints_metrics(folder, tmp_path, capsys, size):
     size_option = ["--image-size", f"{HEIGHT},{WIDTH}"]

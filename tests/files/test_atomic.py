@@ -111,6 +111,7 @@ def test_save_npz_writes_what_numpy_writes(tmp_path):
     assert zipfile.ZipFile(tmp_path / "ours.npz").testzip() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 100, 5000, 70000, 80200])
 def test_a_full_disk_leaves_no_half_file_and_no_second_error(tmp_path, size):
     """An object that still tries to write when it is freed prints "Exception ignored in" with a traceback."""

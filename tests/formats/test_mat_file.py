@@ -89,6 +89,7 @@ def test_a_missing_file(tmp_path):
         read_splits(str(tmp_path / "none.mat"))
 
 
+@pytest.mark.slow
 def test_damaged_files_end_with_a_message(tmp_path):
     """Every byte of a small file, changed."""
     savemat(tmp_path / "a.mat", {"splits": np.array([split([1, -1]), split([1, -1])], object)})

@@ -224,6 +224,7 @@ def test_refuses_what_is_no_pickle(path, content):
         read_bin(write(path, content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", range(5))
 def test_refuses_every_truncation(path, protocol):
     arrays = [np.frombuffer(image, np.uint8).copy() for image in IMAGES]
@@ -259,6 +260,7 @@ def test_a_pipe_is_refused(path):
 DEEP = b")" + b"\x85" * (1 << 17)  # tuples nested so deeply that their hash ends the process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -103,6 +103,7 @@ def test_what_is_expected(tmp_path):
     assert "it should be a value, not 'no'" in _hold(tmp_path / "other", _raise(UserError("no")), VALUE)[0]
 
 
+@pytest.mark.slow
 def test_a_slow_or_hanging_reader(tmp_path, monkeypatch):
     monkeypatch.setattr(rule, "HANG", 0.5)
     assert _hold(tmp_path, lambda folder: time.sleep(60)) == ["no end after 0.5 s"]

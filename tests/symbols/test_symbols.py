@@ -81,6 +81,7 @@ def test_no_recorded_case_is_missing():
     assert len(CASES) == 65
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_graph_is_the_recorded_one(path):
     recorded = path.read_text()
@@ -110,6 +111,7 @@ def test_a_recorded_graph_shows_every_node_and_attribute():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NAMES)
 def test_every_network_has_its_exact_size_at_the_defaults(network):
     symbol = get_symbol(network, 512, **DEFAULTS)
@@ -124,6 +126,7 @@ def test_the_papers_networks_have_their_convolutions():
     assert count(get_symbol("r100", 512), "Convolution") == 103
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version_se", [0, 1])
 @pytest.mark.parametrize("version_input", [0, 1, 2])
 @pytest.mark.parametrize(
@@ -189,6 +192,7 @@ def test_version_act_replaces_the_activations_of_the_body_only(version_act):
     assert attribute(other, "relu1", "act_type") == "prelu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version_output", symbol_utils.HEADS)
 @pytest.mark.parametrize(("network", "channels"), [("r18", 512), ("r101", 2048), ("m1", 1024), ("y1", 512)])
 def test_every_output_fits_every_number_of_channels(network, channels, version_output):
@@ -301,12 +305,14 @@ def test_generated_names_do_not_depend_on_what_was_built_before():
     assert get_symbol("r18", 512, version_output="GNAP").tojson() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "channels"), [("m2", 1280), ("n", 4032)])
 def test_outputs_of_networks_of_gluon_layers(network, channels):
     assert shapes(get_symbol(network, 128, version_output="Z"))[1] == [(2, channels, 7, 7)]
     assert shapes(get_symbol(network, 128, version_output="GNAP"))[1] == [(2, 128)]
 
 
+@pytest.mark.slow
 def test_names_of_gluon_layers_do_not_depend_on_what_was_built_before():
     first = fnasnet.get_symbol(512).tojson()
     assert fnasnet.get_symbol(512).tojson() == first

@@ -47,6 +47,7 @@ def bound_sizes(classes, *argv):
     return [4 * sum(array.size for array in arrays) for arrays in (parameters, gradients, executor.aux_arrays)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["--loss-type 4", "--loss-type 0", "--loss-type 1"])
 def test_parameters_gradients_and_momentum_are_exact(loss):
     parts = estimate(*loss.split()).of_context(6, 50)
@@ -85,6 +86,7 @@ def test_the_plan_of_another_batch_is_what_mxnet_sets_aside():
     assert memory_report.planned_bytes(executor) > 30 * MIB
 
 
+@pytest.mark.slow
 def test_what_changes_its_layout_follows_from_the_activations():
     def about(network, *argv):
         parts = estimate("--network", network, *argv).of_context(6, 50)

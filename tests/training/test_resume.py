@@ -90,6 +90,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(data_dir, tmp_path, name):
     settings = [*LOSSES[name].split(), "--verbose", "3", "--color", "2"]
@@ -113,6 +114,7 @@ def test_dropout_and_random_numbers_differ_from_batch_to_batch(data_dir, tmp_pat
     assert len(set(seen)) == 14
 
 
+@pytest.mark.slow
 def test_triplets_go_on_in_the_middle_of_a_bag(data_dir, tmp_path):
     run(data_dir, tmp_path / "whole", "--max-steps", "28", command=train_triplet)
     for steps in ("4", "17", "28"):
@@ -123,6 +125,7 @@ def test_triplets_go_on_in_the_middle_of_a_bag(data_dir, tmp_path):
     assert end["batch"] < len(arrays(tmp_path / "parts")["triplets"]) // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [train_softmax, train_triplet])
 def test_other_contexts_get_the_same_batches(data_dir, tmp_path, capsys, command):
     def batches(size, context, *argv):
@@ -282,6 +285,7 @@ def cut(path):
 DAMAGE = {"flipped": flip, "cut": cut, "empty": lambda path: path.write_bytes(b""), "removed": os.remove}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("kind", ["json", "params"])
 def test_a_damaged_state_is_skipped(data_dir, tmp_path, capsys, damage, kind):
@@ -424,6 +428,7 @@ def test_nothing_that_is_read_back_is_a_pickle(data_dir, tmp_path):
     json.loads((tmp_path / "m-state-1.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_a_checkpoint(tmp_path):
     """What verification.py and deploy load while training saves is one of the saves, whole."""
     symbol, prefix = small_network(NetworkOptions(emb_size=64), (32, 32)), str(tmp_path / "m")
