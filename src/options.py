@@ -86,7 +86,7 @@ class NetworkOptions:
     version_unit: int = option(3, "residual unit; 3 is the paper's IR unit", allowed=AT_LEAST_ONE)
     version_act: str = option("prelu", "activation: prelu relu sigmoid softrelu softsign tanh")
     version_multiplier: float = option(
-        1.0, "width: filters of m1, channels between the blocks of y1 and y2, times this; t: 1 or 4", allowed=POSITIVE
+        1.0, "width: filters of m1, channels between the blocks of y, times this; t: 1 or 4", allowed=POSITIVE
     )
     use_deformable: int = option(0, "no effect, as in the original", allowed=FINITE)
     bn_mom: float = option(0.9, "momentum of the batch norms' moving averages", allowed=ZERO_TO_ONE)

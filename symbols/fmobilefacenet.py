@@ -1,4 +1,4 @@
-"""Build MobileFaceNet (Chen et al., arXiv 1804.07573): y1, and the deeper y2."""
+"""Build MobileFaceNet (Chen et al., arXiv 1804.07573): y1, the deeper y2, and y3, arcface_torch's mbf_large."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from insightface_mx.symbols.layers import Pair
 from insightface_mx.symbols.symbol_utils import get_fc1
 from insightface_mx.symbols.variants import choose, network_builder
 
-BLOCKS = {1: (1, 4, 6, 2), 2: (2, 8, 16, 4)}  # depth: blocks in each of the four stages
+BLOCKS = {1: (1, 4, 6, 2), 2: (2, 8, 16, 4), 3: (2, 8, 12, 4)}  # depth: blocks in each of the four stages
+FIRST_INNER = {2: 64, 3: 128}  # depth: channels inside the blocks of the first stage
 
 
 @network_builder
@@ -29,8 +30,8 @@ def get_symbol(
         num_classes: Length of the embedding.
         num_layers: The depth, one of BLOCKS.
         version_output: The output layers, one of symbol_utils.HEADS; the paper's are GDC.
-        version_multiplier: Scales the channels between blocks, not those inside them; 2 is MobileFaceNet as
-            arcface_torch trains it.
+        version_multiplier: Scales the channels between blocks, not those inside them; arcface_torch trains y1 with 2
+            (mbf) and y3 with 4 (mbf_large).
         bn_mom: Momentum of the batch norms.
     """
     blocks = choose("depth", num_layers, BLOCKS)
@@ -44,7 +45,7 @@ def get_symbol(
         groups = math.gcd(narrow, 64)  # two channels a group where version_multiplier is 2
         body = layers.conv_bn_act(body, "conv_2_dw", narrow, norm, kernel=(3, 3), pad=(1, 1), num_group=groups)
     else:
-        body = _residual(body, "res_2", blocks[0], 64, narrow, norm)
+        body = _residual(body, "res_2", blocks[0], FIRST_INNER[num_layers], narrow, norm)
     body = _bottleneck(body, "dconv_23", 128, narrow, (2, 2), norm)
     body = _residual(body, "res_3", blocks[1], 128, narrow, norm)
     body = _bottleneck(body, "dconv_34", 256, wide, (2, 2), norm)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from iresnet_files import State, Writer
 
-BLOCKS = {3: 4, 5: 6, 7: 2}  # index of a Residual in `layers` -> its blocks
+MBF, MBF_LARGE = (1, 4, 6, 2), (2, 8, 12, 4)  # blocks of the Residuals: layers 1 (where 1 is a plain layer), 3, 5, 7
 
 
 def widths(scale: int) -> list[tuple[int, int, int]]:
-    """Return (channels before, inside, behind) of layers 2 to 7."""
+    """Return (channels before, inside, behind) of layers 1 to 7."""
     narrow, wide = 64 * scale, 128 * scale
     return [
+        (narrow, 128, narrow),
         (narrow, 128, narrow),
         (narrow, 128, narrow),
         (narrow, 256, wide),
@@ -60,19 +61,20 @@ class _Builder:
         self.state[f"{name}.running_var"] = self.random.uniform(0.5, 1.5, channels)
 
 
-def write_mobilefacenet(path: str, scale: int = 2, emb_size: int = 32) -> State:
+def write_mobilefacenet(path: str, scale: int = 2, emb_size: int = 32, blocks: tuple[int, ...] = MBF) -> State:
     """Write the ONNX file, and return the state dict."""
     builder = _Builder()
     narrow, wide = 64 * scale, 128 * scale
     body = builder.conv("input.1", "layers.0", narrow, 3, 3, 2, 1)
-    body = builder.conv(body, "layers.1", narrow, narrow, 3, 1, 1, groups=64)
-    for layer, (before, inside, behind) in enumerate(widths(scale), 2):
-        if layer not in BLOCKS:
+    for layer, (before, inside, behind) in enumerate(widths(scale), 1):
+        if layer % 2 == 0:
             body = builder.block(body, f"layers.{layer}", before, inside, behind, 2)
-            continue
-        for index in range(BLOCKS[layer]):
-            end = builder.block(body, f"layers.{layer}.layers.{index}", before, inside, behind, 1)
-            body = builder.writer.add("Add", body, end)
+        elif blocks[layer // 2] == 1:
+            body = builder.conv(body, f"layers.{layer}", narrow, narrow, 3, 1, 1, groups=64)
+        else:
+            for index in range(blocks[layer // 2]):
+                end = builder.block(body, f"layers.{layer}.layers.{index}", before, inside, behind, 1)
+                body = builder.writer.add("Add", body, end)
     body = builder.conv(body, "conv_sep", 512, wide)
     builder.writer.save(path, builder.features(body, emb_size))
     return builder.state

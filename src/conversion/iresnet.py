@@ -26,7 +26,7 @@ from insightface_mx.files.regular_file import open_regular
 from insightface_mx.files.safe_pickle import DAMAGE
 from insightface_mx.files.wrong_file import ZIP, refuse_wrong_file
 from insightface_mx.onnx_files.graph import Constants
-from insightface_mx.symbols import fresnet, get_symbol
+from insightface_mx.symbols import fmobilefacenet, fresnet, get_symbol
 
 if TYPE_CHECKING:
     import torch
@@ -155,14 +155,13 @@ def _refuse_mobilefacenet(state: Mapping[str, Any]) -> None:
     found = re.findall(r"\blayers\.(\d+)\.layers\.(\d+)\.layers\.", " ".join(state))
     if not found:
         return
-    blocks = [len({block for layer, block in found if layer == stage}) for stage in ("3", "5", "7")]
-    is_y1 = blocks == [4, 6, 2] and any(
-        re.fullmatch(r"([a-z_]+\.)*layers\.1\.layers\.0\.weight", name) for name in state
-    )
+    stages = ["1", "3", "5", "7"]
+    blocks = [max(1, len({block for layer, block in found if layer == stage})) for stage in stages]
+    is_known = tuple(blocks) in (fmobilefacenet.BLOCKS[1], fmobilefacenet.BLOCKS[3])
     way = "insightface-import-onnx reads it from the ONNX file that arcface_torch's torch2onnx.py writes"
     raise UserError(
         "the state dict is of arcface_torch's MobileFaceNet, not of an iresnet: "
-        f"{way if is_y1 else f'no network here has its {blocks} blocks'}"
+        f"{way if is_known else f'no network here has its {blocks} blocks'}"
     )
 
 

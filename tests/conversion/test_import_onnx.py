@@ -10,7 +10,7 @@ import onnx
 import pytest
 from harness import error_of, run
 from iresnet_files import Writer
-from mobilefacenet_files import write_mobilefacenet
+from mobilefacenet_files import MBF_LARGE, write_mobilefacenet
 from onnx import TensorProto, helper, numpy_helper
 from onnx_networks import load_params, save_network
 
@@ -92,6 +92,19 @@ def test_the_mobilefacenet_of_arcface_torch_is_y1_twice_as_wide(tmp_path, capsys
     assert found["pre_fc1_weight"].shape == (32, 512)
     slope = state["layers.5.layers.3.layers.1.layers.2.weight"]
     np.testing.assert_allclose(found["res_4_block3_conv_dw_relu_gamma"], slope, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_large_mobilefacenet_of_arcface_torch_is_y3(tmp_path, capsys, scale):
+    path = str(tmp_path / "mbf_large.onnx")
+    state = write_mobilefacenet(path, scale, blocks=MBF_LARGE)
+    run(import_onnx, path, "--output", tmp_path / "y3")
+    assert f"mbf_large.onnx is y3 version_multiplier {scale}.0 version_output GDC; " in capsys.readouterr().out
+    found = load_params(tmp_path / "y3")
+    assert found["res_2_block1_conv_dw_conv2d_weight"].shape == (128, 1, 3, 3)
+    slope = state["layers.5.layers.11.layers.1.layers.2.weight"]
+    np.testing.assert_allclose(found["res_4_block11_conv_dw_relu_gamma"], slope, rtol=1e-6)
 
 
 @pytest.mark.slow

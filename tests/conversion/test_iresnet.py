@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from harness import error_of, run
 from iresnet_files import state_dict, write_iresnet
-from mobilefacenet_files import write_mobilefacenet
+from mobilefacenet_files import MBF_LARGE, write_mobilefacenet
 from onnx_networks import load_params, random_params
 
 from insightface_mx.base.errors import UserError
@@ -100,13 +100,19 @@ def test_what_training_programs_put_around_a_state_dict_is_taken_off(wrap, caplo
     assert SAID[wrap] in caplog.text
 
 
+LARGE_BLOCKS = [(layer, block) for layer, blocks in zip((1, 3, 5, 7), MBF_LARGE) for block in range(blocks)]
+
+
 def test_a_mobilefacenet_is_named_and_sent_where_it_is_read(tmp_path):
     state = write_mobilefacenet(str(tmp_path / "mbf.onnx"))
     named = r"of arcface_torch's MobileFaceNet, not of an iresnet: "
     with pytest.raises(UserError, match=named + "insightface-import-onnx reads it from the ONNX file"):
         iresnet.from_state({f"module.{name}": value for name, value in state.items()})
-    large = {**state, "layers.3.layers.4.layers.0.layers.0.weight": np.zeros((128, 128, 1, 1))}
-    with pytest.raises(UserError, match=named + r"no network here has its \[5, 6, 2\] blocks"):
+    other = {**state, "layers.3.layers.4.layers.0.layers.0.weight": np.zeros((128, 128, 1, 1))}
+    with pytest.raises(UserError, match=named + r"no network here has its \[1, 5, 6, 2\] blocks"):
+        iresnet.from_state(other)
+    large = dict.fromkeys(f"layers.{layer}.layers.{block}.layers.0.layers.0.weight" for layer, block in LARGE_BLOCKS)
+    with pytest.raises(UserError, match=named + "insightface-import-onnx reads it from the ONNX file"):
         iresnet.from_state(large)
 
 

@@ -24,7 +24,7 @@ SMALLEST = [f"{key}{min(family.depths)}" if family.depths else key for key, fami
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
-    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in [*SMALLEST, "y2"]],
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in [*SMALLEST, "y2", "y3"]],
 )
 def test_trains_a_step_and_is_verified(network, data_dir, tmp_path, capsys, monkeypatch):
     prefix = str(tmp_path / network)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 from golden import record
@@ -10,7 +11,7 @@ from golden import record
 from insightface_mx.base.compat import mx
 from insightface_mx.options import NetworkOptions
 from insightface_mx.symbols import NAMES, fnasnet, fresnet, get_initializer, get_symbol, layers, symbol_utils
-from insightface_mx.symbols.table import count_flops, count_parameters
+from insightface_mx.symbols.table import count_flops, count_moving_averages, count_parameters
 from insightface_mx.symbols.variants import DEFAULTS
 
 CASES = sorted(record.FOLDER.glob("*.txt"))
@@ -52,6 +53,7 @@ PARAMETERS = {
     "x": 31005112,
     "y1": 13758848,
     "y2": 14685952,
+    "y3": 14425728,
 }
 
 
@@ -233,6 +235,25 @@ def test_y2_has_2_8_16_4_blocks():
     blocks = [residual.count(f"res_{stage}") for stage in (2, 3, 4, 5)]
     assert blocks == [2, 8, 16, 4]
     assert "conv_2_dw_conv2d_weight" not in names
+
+
+@pytest.mark.parametrize(
+    ("network", "scale", "parameters", "averages"),
+    [("y1", 2.0, 2060032, 23808), ("y3", 2.0, 3350400, 40448), ("y3", 4.0, 6315392, 52736)],
+)
+def test_arcface_torchs_mobilefacenets_by_blocks_and_scale(network, scale, parameters, averages):
+    """get_mbf; its scale with the blocks of get_mbf_large, 13.6 MB of float32; get_mbf_large."""
+    symbol = get_symbol(network, 512, version_output="GDC", version_multiplier=scale)
+    assert count_parameters(symbol) == parameters
+    assert count_moving_averages(symbol) == averages
+    residual = [name for name in symbol.list_arguments() if re.match(r"res_\d_block\d+_conv_proj_conv2d_weight", name)]
+    assert len(residual) == (12 if network == "y1" else 2 + 8 + 12 + 4)
+
+
+def test_the_first_blocks_of_y3_have_128_channels_inside():
+    named, _ = shapes(get_symbol("y3", 512, version_output="GDC", version_multiplier=4.0))
+    assert named["res_2_block1_conv_sep_conv2d_weight"] == (128, 256, 1, 1)
+    assert named["res_5_block3_conv_proj_conv2d_weight"] == (512, 256, 1, 1)
 
 
 def test_images_of_another_size_are_fine_where_the_output_allows():
