@@ -51,12 +51,14 @@ def names():
 
 
 @pytest.mark.slow
+@pytest.mark.hostile
 def test_the_corpus_is_as_large_as_the_security_page_says(names):
     assert sum(map(len, names.values())) >= LEAST_CASES >= 1500
     assert f"makes more than {LEAST_CASES:,} hostile" in (TESTS.parent / "SECURITY.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
+@pytest.mark.hostile
 def test_every_known_failure_has_a_case_or_a_test(names):
     numbers = {number_of(case) for cases in names.values() for case in cases} - {None}
     assert numbers | set(ELSEWHERE) == set(range(1, 35))
