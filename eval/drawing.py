@@ -4,19 +4,79 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from functools import partial
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
 from insightface_mx.base.errors import require
 from insightface_mx.eval import curves
 from insightface_mx.eval.intervals import FEWEST_ERRORS
+from insightface_mx.eval.score_histogram import ScoreHistogram
 from insightface_mx.formats.html_page import colour_of, dashes_of, text
 
-if TYPE_CHECKING:
-    from insightface_mx.eval.summary import Pairs
 
-Draw = Callable[[Any, Sequence["Pairs"]], None]  # on matplotlib's axes
+class Scores(NamedTuple):
+    """Scores, (n,), and how often each one is there, (n,)."""
+
+    values: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Scores:
+        """Return scores that are there once."""
+        return cls(values, np.ones(len(values), np.int64))
+
+    @classmethod
+    def of_histogram(cls, histogram: ScoreHistogram) -> Scores:
+        """Return the upper edges of the bins that hold scores."""
+        used = np.flatnonzero(histogram.counts)
+        return cls(histogram.upper_edges[used], histogram.counts[used])
+
+    @property
+    def total(self) -> int:
+        """How many scores there are."""
+        return int(self.counts.sum())
+
+
+class Line(NamedTuple):
+    """What figures draw of a model.
+
+    Attributes:
+        name: Of the model.
+        genuine: Scores of pairs of one identity.
+        impostor: Scores of pairs of two.
+        det: Their error rates.
+        threshold: A cosine to mark; None: none.
+    """
+
+    name: str
+    genuine: Scores
+    impostor: Scores
+    det: curves.Det
+    threshold: float | None = None
+
+
+class Words(NamedTuple):
+    """How figures call what they count."""
+
+    genuine: str
+    impostor: str
+    false_accepts: str
+    true_accepts: str
+    misses: str
+    threshold: str
+    score: str = "cosine"
+
+
+PAIRS = Words(
+    "Genuine pairs", "impostor pairs", "FMR", "true accept rate", "FNMR",
+    "the threshold of the accuracy, the median of the folds",
+)  # fmt: skip
+SEARCHES = Words(
+    "Mated searches", "non-mated searches", "FPIR", "TPIR", "FNIR", "that of FPIR 0.01",
+)  # fmt: skip
+Draw = Callable[..., None]  # on matplotlib's axes
 
 SIZE = (5.2, 3.9)  # inches; the page scales a figure to its column
 _INK = "#010203"  # stands for the colour of the page's text
@@ -32,12 +92,13 @@ _SETTINGS = {
 }
 
 
-def figures(name: str, models: Sequence[tuple[str, Pairs]]) -> list[tuple[str, str]]:
+def figures(name: str, lines: Sequence[Line], words: Words = PAIRS) -> list[tuple[str, str]]:
     """Draw ROC, DET, histogram and error rates of the models on one set.
 
     Args:
         name: Of the set.
-        models: Each model's name and scores; colours and dashes are those of `html_page.key`.
+        lines: The models; colours and dashes are those of `html_page.key`.
+        words: What is counted.
 
     Returns:
         SVG and caption of each figure.
@@ -47,68 +108,97 @@ def figures(name: str, models: Sequence[tuple[str, Pairs]]) -> list[tuple[str, s
     """
     require("plot", "matplotlib")
     few = f"In the grey part fewer than {FEWEST_ERRORS} errors carry a curve."
+    accepted = f"{words.genuine} accepted, by {words.impostor} accepted. {few}"
+    missed = f"{words.genuine} rejected ({words.misses}), by {words.impostor} accepted ({words.false_accepts}). {few}"
+    mark = f" Vertical line: {words.threshold}." if any(line.threshold is not None for line in lines) else ""
     drawn: list[tuple[Draw, str, str]] = [
-        (_roc, "ROC", f"Genuine pairs accepted, by impostor pairs accepted. {few}"),
-        (_det, "DET", f"Genuine pairs rejected (FNMR), by impostor pairs accepted (FMR). {few}"),
+        (_roc, "ROC", accepted),
+        (_det, "DET", missed),
+        (_histogram, "Scores", f"{words.genuine}: solid, {words.impostor}: dashed.{mark}"),
         (
-            _histogram,
-            "Scores",
-            "Genuine pairs: solid, impostor pairs: dashed. Vertical line: the threshold of the accuracy, the median of "
-            "the folds.",
+            _rates,
+            "Error rates by threshold",
+            f"{words.false_accepts}: solid, {words.misses}: dashed. A face is accepted at the threshold or above.",
         ),
-        (_rates, "Error rates by threshold", "FMR: solid, FNMR: dashed. A pair is accepted at the threshold or above."),
     ]
-    scores = [pairs for _, pairs in models]
-    described = ", ".join(model for model, _ in models)
+    described = ", ".join(line.name for line in lines)
     return [
-        (_svg(draw, scores, f"{title} of {described} on {name}"), f"{title}. {caption}")
-        for draw, title, caption in drawn
+        (_svg(partial(draw, lines=lines, words=words), f"{title} of {described} on {name}"), f"{title}. {said}")
+        for draw, title, said in drawn
     ]
 
 
-def _roc(axes: Any, models: Sequence[Pairs]) -> None:
-    lowest = min(0.5 / len(pairs.impostor) for pairs in models)
-    for index, pairs in enumerate(models):
-        curve = curves.det(pairs.genuine, pairs.impostor)
-        fmr, tar = _without_tail(curve.fmr, 1 - curve.fnmr)
-        _line(axes, index, *_thinned(np.maximum(fmr, lowest), tar, log_x=True))
-    axes.set(xscale="log", xlim=(lowest, 1), xlabel="false accept rate", ylabel="true accept rate")
+def ranks_figure(name: str, lines: Sequence[tuple[str, np.ndarray]]) -> tuple[str, str]:
+    """Draw the rates of all ranks (CMC), and return SVG and caption.
+
+    Args:
+        name: Of the set.
+        lines: Name of each model, and (n,) the ranks of its mates.
+    """
+    require("plot", "matplotlib")
+
+    def draw(axes: Any) -> None:
+        for index, (_, ranks) in enumerate(lines):
+            values, counts = np.unique(ranks, return_counts=True)
+            _line(
+                axes,
+                index,
+                np.append(values, max(values[-1], 10)),
+                np.append(np.cumsum(counts), len(ranks)) / len(ranks),
+            )
+            axes.plot(values[:1], np.cumsum(counts)[:1] / len(ranks), "o", color=colour_of(index))
+        axes.set(xscale="log", xlabel="rank", ylabel="mated searches found")
+
+    described = ", ".join(model for model, _ in lines)
+    caption = "CMC. Mated searches whose mate is among the first k, by k."
+    return _svg(draw, f"CMC of {described} on {name}"), caption
+
+
+def _roc(axes: Any, lines: Sequence[Line], words: Words) -> None:
+    lowest = min(0.5 / line.impostor.total for line in lines)
+    for index, line in enumerate(lines):
+        far, tar = _without_tail(line.det.fmr, 1 - line.det.fnmr)
+        _line(axes, index, *_thinned(np.maximum(far, lowest), tar, log_x=True))
+    label = "false accept rate" if words is PAIRS else words.false_accepts
+    axes.set(xscale="log", xlim=(lowest, 1), xlabel=label, ylabel=words.true_accepts)
     axes.set_ylim(top=1.005)
-    _shade(axes.axvspan, lowest, FEWEST_ERRORS / len(models[0].impostor))
+    _shade(axes.axvspan, lowest, FEWEST_ERRORS / lines[0].impostor.total)
 
 
-def _det(axes: Any, models: Sequence[Pairs]) -> None:
-    lowest = [min(0.5 / len(kind) for kind in kinds) for kinds in zip(*((p.impostor, p.genuine) for p in models))]
-    for index, pairs in enumerate(models):
-        curve = curves.det(pairs.genuine, pairs.impostor)
-        fmr, fnmr = _without_tail(curve.fmr, curve.fnmr)
+def _det(axes: Any, lines: Sequence[Line], words: Words) -> None:
+    lowest = [
+        min(0.5 / scores.total for scores in kind) for kind in zip(*((line.impostor, line.genuine) for line in lines))
+    ]
+    for index, line in enumerate(lines):
+        fmr, fnmr = _without_tail(line.det.fmr, line.det.fnmr)
         _line(axes, index, *_thinned(np.maximum(fmr, lowest[0]), np.maximum(fnmr, lowest[1]), log_x=True, log_y=True))
-    axes.set(xscale="log", yscale="log", xlim=(lowest[0], 1), ylim=(lowest[1], 1), xlabel="FMR", ylabel="FNMR")
-    _shade(axes.axvspan, lowest[0], FEWEST_ERRORS / len(models[0].impostor))
-    _shade(axes.axhspan, lowest[1], FEWEST_ERRORS / len(models[0].genuine))
+    axes.set(xscale="log", yscale="log", xlim=(lowest[0], 1), ylim=(lowest[1], 1))
+    axes.set(xlabel=words.false_accepts, ylabel=words.misses)
+    _shade(axes.axvspan, lowest[0], FEWEST_ERRORS / lines[0].impostor.total)
+    _shade(axes.axhspan, lowest[1], FEWEST_ERRORS / lines[0].genuine.total)
 
 
-def _histogram(axes: Any, models: Sequence[Pairs]) -> None:
-    every = np.concatenate([pairs.cosine for pairs in models])
+def _histogram(axes: Any, lines: Sequence[Line], words: Words) -> None:
+    every = np.concatenate([scores.values for line in lines for scores in (line.genuine, line.impostor)])
     edges = np.linspace(every.min(), max(every.max(), every.min() + 1e-3), _BINS + 1)
-    for index, pairs in enumerate(models):
-        for scores, style in ((pairs.genuine, "-"), (pairs.impostor, "--")):
-            counts, _ = np.histogram(scores, edges)
+    for index, line in enumerate(lines):
+        for scores, style in ((line.genuine, "-"), (line.impostor, "--")):
+            counts, _ = np.histogram(scores.values, edges, weights=scores.counts)
             axes.stairs(counts, edges, color=colour_of(index), linestyle=style, linewidth=1.6)
-        axes.axvline(1 - pairs.usual_threshold / 2, color=colour_of(index), linewidth=1)
-    axes.set(yscale="log", xlabel="cosine", ylabel="pairs")
+        if line.threshold is not None:
+            axes.axvline(line.threshold, color=colour_of(index), linewidth=1)
+    axes.set(yscale="log", xlabel=words.score, ylabel="pairs" if words is PAIRS else "searches")
     axes.set_ylim(bottom=0.7)
 
 
-def _rates(axes: Any, models: Sequence[Pairs]) -> None:
-    lowest = min(0.5 / max(len(pairs.genuine), len(pairs.impostor)) for pairs in models)
-    for index, pairs in enumerate(models):
-        curve = curves.det(pairs.genuine, pairs.impostor)
-        cosine = curve.threshold[:-1]
-        for rate, style in ((curve.fmr, "-"), (curve.fnmr, "--")):
-            x, y = _thinned(cosine, rate[:-1], log_y=True, lowest=lowest)
+def _rates(axes: Any, lines: Sequence[Line], words: Words) -> None:
+    lowest = min(0.5 / max(line.genuine.total, line.impostor.total) for line in lines)
+    for index, line in enumerate(lines):
+        finite = np.isfinite(line.det.threshold)
+        for rate, style in ((line.det.fmr, "-"), (line.det.fnmr, "--")):
+            x, y = _thinned(line.det.threshold[finite], rate[finite], log_y=True, lowest=lowest)
             axes.plot(x, y, color=colour_of(index), linestyle=style)
-    axes.set(yscale="log", ylim=(lowest, 1), xlabel="threshold (cosine)", ylabel="rate")
+    axes.set(yscale="log", ylim=(lowest, 1), xlabel=f"threshold ({words.score})", ylabel="rate")
 
 
 def _without_tail(fmr: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +232,7 @@ def _thinned(
     return x[moved], y[moved]
 
 
-def _svg(draw: Draw, models: Sequence[Pairs], description: str) -> str:
+def _svg(draw: Callable[[Any], None], description: str) -> str:
     """Return a figure as an <svg> element with a text; its lines of ink take the colour of the page."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -154,7 +244,7 @@ def _svg(draw: Draw, models: Sequence[Pairs], description: str) -> str:
         figure.patch.set_alpha(0)
         axes.patch.set_alpha(0)
         axes.grid(color="#808080", alpha=0.3, linewidth=0.6)
-        draw(axes, models)
+        draw(axes)
         file = io.StringIO()
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
     drawing = file.getvalue()

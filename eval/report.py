@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from typing import Mapping, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 
-from insightface_mx.eval import drawing
-from insightface_mx.eval.intervals import FEWEST_ERRORS, Interval
+from insightface_mx.eval import drawing, page_parts
+from insightface_mx.eval.curves import det
+from insightface_mx.eval.page_parts import MOST_FACES, Face, FaceFigure
 from insightface_mx.eval.summary import Groups, Pairs, Summary, TarRow
-from insightface_mx.formats.html_page import key, page, table, text
-
-MOST_FACES = 8  # pairs of each kind of error
-_FEW = "†"
-
-
-class WrongPair(NamedTuple):
-    """A wrongly judged pair, and its two faces as PNG files."""
-
-    pair: int
-    cosine: float
-    threshold: float
-    names: tuple[str, str]
-    faces: tuple[bytes, bytes]
+from insightface_mx.formats.html_page import page, table, text
 
 
 class Result(NamedTuple):
@@ -46,8 +32,8 @@ class Result(NamedTuple):
     model: str
     pairs: Pairs
     summary: Summary
-    false_matches: list[WrongPair]
-    false_non_matches: list[WrongPair]
+    false_matches: list[FaceFigure]
+    false_non_matches: list[FaceFigure]
     names: list[tuple[str, str]] | None
     intervals: str
 
@@ -66,10 +52,7 @@ def make_page(results: Sequence[Result], settings: Sequence[tuple[str, Mapping[s
     parts = [_overview(results)]
     for name in names:
         parts += _set_section(name, [result for result in results if result.set_name == name])
-    parts.append("<h2>Settings</h2>")
-    for title, entries in settings:
-        parts.append(table(("setting", "value"), list(entries.items()), title))
-    return page("Face verification", "\n".join(parts))
+    return page("Face verification", "\n".join([*parts, page_parts.settings(settings)]))
 
 
 def _overview(results: Sequence[Result]) -> str:
@@ -78,7 +61,8 @@ def _overview(results: Sequence[Result]) -> str:
             result.set_name,
             result.model,
             f"{result.summary.genuine} + {result.summary.impostor}",
-            f"{result.summary.accuracy:.5f} ± {result.summary.std:.5f}, {_ends(result.summary.accuracy_interval)}",
+            f"{result.summary.accuracy:.5f} ± {result.summary.std:.5f}, "
+            f"{page_parts.ends(result.summary.accuracy_interval)}",
             *(_tar(row, result.summary.genuine) for row in result.summary.tar_at_far),
             f"{result.summary.eer:.5f}",
             f"{result.summary.auc:.5f}",
@@ -93,61 +77,42 @@ def _overview(results: Sequence[Result]) -> str:
     notes = [
         "Accuracy: mean of the folds, for image plus mirror image. TAR at FAR: the fraction of genuine pairs above the "
         "lowest threshold that no more than this fraction of impostor pairs exceeds; accepted pairs in brackets.",
-        f"{_FEW} fewer than {FEWEST_ERRORS} errors carry this figure: it may be far off.",
+        page_parts.FEW_NOTE,
         *dict.fromkeys(f"Intervals on {result.set_name}: {result.intervals}." for result in results),
     ]
-    return table(headings, rows) + "".join(f'<p class="note">{text(note)}</p>\n' for note in notes)
-
-
-def _ends(interval: Interval) -> str:
-    return f"[{interval.low:.5f}, {interval.high:.5f}]{_FEW if interval.few_errors else ''}"
+    return table(headings, rows) + page_parts.notes(notes)
 
 
 def _tar(row: TarRow, genuine: int) -> str:
     false = "1 false accept" if row.false_accepts == 1 else f"{row.false_accepts} false accepts"
-    return f"{row.tar:.5f} ({row.accepted} of {genuine}; {false}), {_ends(row.interval)}"
+    return f"{row.tar:.5f} ({row.accepted} of {genuine}; {false}), {page_parts.ends(row.interval)}"
 
 
 def _set_section(name: str, results: Sequence[Result]) -> list[str]:
     """Return the parts of a set: figures, thresholds, groups and faces of each model."""
-    drawn = drawing.figures(name, [(result.model, result.pairs) for result in results])
-    pictures = [f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>" for svg, caption in drawn]
-    parts = [
-        f"<h2>{text(name)}</h2>",
-        key([result.model for result in results]),
-        f'<div class="figures">{"".join(pictures)}</div>',
-    ]
+    drawn = drawing.figures(name, [_line(result) for result in results])
+    parts = [f"<h2>{text(name)}</h2>", page_parts.figures(drawn, [result.model for result in results])]
     for result in results:
         parts += [f"<h3>{text(result.model)} on {text(name)}</h3>", _thresholds(result.summary)]
         if result.summary.groups:
             parts.append(_groups(result.summary.groups))
-        parts += _faces("False matches", "two identities taken for one", result.false_matches)
-        parts += _faces("False non-matches", "one identity taken for two", result.false_non_matches)
+        wrong = page_parts.faces("False matches", "two identities taken for one", result.false_matches)
+        parts += [wrong, page_parts.faces("False non-matches", "one identity taken for two", result.false_non_matches)]
     return parts
 
 
+def _line(result: Result) -> drawing.Line:
+    genuine, impostor = (drawing.Scores.of(kind) for kind in (result.pairs.genuine, result.pairs.impostor))
+    threshold = 1 - result.pairs.usual_threshold / 2
+    return drawing.Line(result.model, genuine, impostor, det(genuine.values, impostor.values), threshold)
+
+
 def _thresholds(summary: Summary) -> str:
-    rows: list[tuple[object, ...]] = [
-        (
-            row.name,
-            f"{row.cosine:.5f}",
-            f"{row.squared_distance:.5f}",
-            f"{row.fmr:.6f} ({row.false_matches} of {summary.impostor}){_few(row.false_matches)}",
-            f"{row.fnmr:.5f} ({round(row.fnmr * summary.genuine)} of {summary.genuine})"
-            f"{_few(round(row.fnmr * summary.genuine))}",
-        )
-        for row in summary.thresholds
-    ]
-    headings = ("rate wanted", "cosine above", "squared distance below", "FMR reached", "FNMR there")
     caption = (
         f"Thresholds. The accuracy's own: squared distance {summary.threshold:.4f}, cosine "
         f"{summary.threshold_cosine:.4f} (median of the folds); at the EER: cosine {summary.eer_cosine:.4f}."
     )
-    return table(headings, rows, caption)
-
-
-def _few(errors: int) -> str:
-    return _FEW if errors < FEWEST_ERRORS else ""
+    return page_parts.threshold_table(summary.thresholds, summary.genuine, summary.impostor, caption)
 
 
 def _groups(groups: Groups) -> str:
@@ -155,7 +120,7 @@ def _groups(groups: Groups) -> str:
         (
             row.name,
             row.pairs,
-            f"{row.accuracy:.5f} ± {row.std:.5f}{_few(row.errors)}",
+            f"{row.accuracy:.5f} ± {row.std:.5f}{page_parts.few(row.errors)}",
             _rate(row.fmr),
             _rate(row.fnmr),
         )
@@ -173,28 +138,9 @@ def _rate(rate: float) -> str:
     return "-" if math.isnan(rate) else f"{rate:.5f}"
 
 
-def _faces(title: str, meaning: str, wrong: Sequence[WrongPair]) -> list[str]:
-    """Return the figures of wrongly judged pairs."""
-    if not wrong:
-        return [f'<p class="note">{title}: none ({meaning}).</p>']
-    shown = "".join(_pair(pair) for pair in wrong)
-    return [f"<h4>{title}: the worst {len(wrong)} ({meaning})</h4>", f'<div class="pairs">{shown}</div>']
-
-
-def _pair(wrong: WrongPair) -> str:
-    images = []
-    for place, name, face in zip(("first", "second"), wrong.names, wrong.faces):
-        data = base64.b64encode(face).decode("ascii")
-        described = f"{place} face of pair {wrong.pair}" + (f": {name}" if name else "")
-        images.append(f'<img src="data:image/png;base64,{data}" alt="{text(described)}">')
-    caption = f"pair {wrong.pair}: cosine {wrong.cosine:.4f}, threshold {wrong.threshold:.4f}"
-    shown = "".join(f"<br>{text(name)}" for name in wrong.names if name)
-    return f"<figure>{''.join(images)}<figcaption>{caption}{shown}</figcaption></figure>"
-
-
 def worst_pairs(
     pairs: Pairs, images: np.ndarray, names: Sequence[tuple[str, str]] | None
-) -> tuple[list[WrongPair], list[WrongPair]]:
+) -> tuple[list[FaceFigure], list[FaceFigure]]:
     """Return the worst false matches and false non-matches of the accuracy, at most MOST_FACES of each.
 
     Args:
@@ -205,18 +151,22 @@ def worst_pairs(
     worst_first = np.argsort(-np.abs(pairs.distance - pairs.threshold), kind="stable")
     wrong = worst_first[~pairs.correct[worst_first]]
     found = [wrong[pairs.issame[wrong] == same][:MOST_FACES].tolist() for same in (False, True)]
-    false_matches, false_non_matches = ([_wrong_pair(pair, pairs, images, names) for pair in kind] for kind in found)
+    false_matches, false_non_matches = ([_face_figure(pair, pairs, images, names) for pair in kind] for kind in found)
     return false_matches, false_non_matches
 
 
-def _wrong_pair(pair: int, pairs: Pairs, images: np.ndarray, names: Sequence[tuple[str, str]] | None) -> WrongPair:
-    both = [_png(images[index]) for index in (2 * pair, 2 * pair + 1)]
-    threshold = 1 - pairs.threshold[pair] / 2
+def _face_figure(pair: int, pairs: Pairs, images: np.ndarray, names: Sequence[tuple[str, str]] | None) -> FaceFigure:
     shown = names[pair] if names else ("", "")
-    return WrongPair(pair, float(pairs.cosine[pair]), float(threshold), shown, (both[0], both[1]))
+    faces = [
+        Face(_png(images[index]), f"{place} face of pair {pair}" + (f": {name}" if name else ""))
+        for index, place, name in zip((2 * pair, 2 * pair + 1), ("first", "second"), shown)
+    ]
+    threshold = 1 - pairs.threshold[pair] / 2
+    caption = f"pair {pair}: cosine {pairs.cosine[pair]:.4f}, threshold {threshold:.4f}"
+    return FaceFigure(faces, [caption, *filter(None, shown)])
 
 
 def _png(image: np.ndarray) -> bytes:
     """Encode an image (3, height, width), RGB, a numpy array or NDArray."""
     pixels = np.asarray(image.asnumpy() if hasattr(image, "asnumpy") else image)
-    return cv2.imencode(".png", pixels.transpose(1, 2, 0)[:, :, ::-1])[1].tobytes()
+    return page_parts.png_of(pixels.transpose(1, 2, 0)[:, :, ::-1])

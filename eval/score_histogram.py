@@ -36,6 +36,11 @@ class ScoreHistogram:
         bins = np.clip(bins, 0, len(self.counts) - 1).astype(np.int64)
         self.counts += np.bincount(bins, minlength=len(self.counts))
 
+    @property
+    def upper_edges(self) -> np.ndarray:
+        """The upper edge of each bin, (bins,)."""
+        return self._low + self.width * np.arange(1, len(self.counts) + 1)
+
     def above(self) -> np.ndarray:
         """Return, (bins,), how many scores are above each edge."""
         return np.cumsum(self.counts[::-1])[::-1]

@@ -30,7 +30,7 @@ svg { display: block; width: 100%; height: auto; color: var(--text) }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.5rem }
 .pairs { display: flex; flex-wrap: wrap; gap: 1rem }
 .pairs figure { width: 14rem; max-width: 100% }
-.pairs img { width: 48%; height: auto; margin-right: 2%; float: left }
+.pairs img { width: 48%; height: auto; margin-right: 2%; float: left } .pairs .three img { width: 31% }
 figure { margin: 0; min-width: 0 } figcaption { clear: both; color: var(--faint); font-size: .9rem }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; list-style: none }
 .key svg { display: inline-block; width: 2.2rem; height: .8rem; margin-right: .4rem; vertical-align: middle }

@@ -247,6 +247,8 @@ def test_worst_pairs_are_the_farthest_from_their_threshold():
     pairs = summary.Pairs(distances, flags, np.full(6, 1.5))
     images = np.zeros((12, 3, 4, 4), np.uint8)
     matches, non_matches = report.worst_pairs(pairs, images, None)
-    assert [wrong.pair for wrong in matches] == [0, 2]
-    assert [wrong.pair for wrong in non_matches] == [1, 3]
-    assert matches[0].cosine == pytest.approx(0.95) and matches[0].threshold == pytest.approx(0.25)
+    assert [wrong.lines for wrong in matches] == [
+        ["pair 0: cosine 0.9500, threshold 0.2500"],
+        ["pair 2: cosine 0.7500, threshold 0.2500"],
+    ]
+    assert [wrong.lines[0].split(":")[0] for wrong in non_matches] == ["pair 1", "pair 3"]
