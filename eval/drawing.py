@@ -11,6 +11,7 @@ import numpy as np
 
 from insightface_mx.base.errors import require
 from insightface_mx.eval import curves
+from insightface_mx.eval.identification import Searches
 from insightface_mx.eval.intervals import FEWEST_ERRORS
 from insightface_mx.eval.score_histogram import ScoreHistogram
 from insightface_mx.formats.html_page import colour_of, dashes_of, text
@@ -126,6 +127,14 @@ def figures(name: str, lines: Sequence[Line], words: Words = PAIRS) -> list[tupl
         (_svg(partial(draw, lines=lines, words=words), f"{title} of {described} on {name}"), f"{title}. {said}")
         for draw, title, said in drawn
     ]
+
+
+def search_line(name: str, found: Searches, threshold: float | None = None) -> Line:
+    """Return what figures draw of searches: TPIR and FPIR, and the mates' similarities; both kinds must be there."""
+    mated, scores = found.rank > 0, found.scores
+    curve = curves.det(scores[mated], scores[~mated])
+    genuine, impostor = Scores.of(found.mate[mated]), Scores.of(scores[~mated])
+    return Line(name, genuine, impostor, curve, threshold)
 
 
 def ranks_figure(name: str, lines: Sequence[tuple[str, np.ndarray]]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ mate (FPIR).
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -132,6 +132,7 @@ def distractor_ranks(
     probes: np.ndarray,
     subjects: Sequence[int] | Sequence[str] | np.ndarray,
     distractors: np.ndarray | Iterator[np.ndarray],
+    watch: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """Return the rank of each probe's mates, one by one, in a gallery of the mate and all distractors.
 
@@ -142,6 +143,7 @@ def distractor_ranks(
         probes: (p, d) unit embeddings.
         subjects: (p,) subject of each probe.
         distractors: (n, d) unit embeddings, or an iterator of such blocks where they do not fit in memory.
+        watch: Is given the similarities of all probes to some distractors, (p, k), k by k.
 
     Returns:
         (pairs,) int64, 1 + the number of distractors that are more alike than the mate, in the order of
@@ -162,13 +164,17 @@ def distractor_ranks(
     with_mates, starts, counts = np.unique(pairs[:, 0], return_index=True, return_counts=True)
     order = np.lexsort((mates, pairs[:, 0]))  # each probe's mates from the least to the most alike
     lowest = mates[order][starts]
-    rows = np.ascontiguousarray(probes[with_mates])
+    all_have_mates = len(with_mates) == len(probes)
+    rows = probes if watch and not all_have_mates else np.ascontiguousarray(probes[with_mates])
     offsets = starts + np.arange(len(starts))
     above = np.zeros(len(pairs) + len(starts), np.int64)  # of each probe: distractors above exactly k of its mates
     keys = _Keys(mates[order], counts)
     buffer = np.empty((len(rows), _BLOCK), np.result_type(rows, np.float32))
     for block in _blocks(distractors, probes.shape[1]):
         similarity = _product(rows, block, buffer)
+        if watch:
+            watch(similarity)
+            similarity = similarity if all_have_mates else similarity[with_mates]
         chosen = np.flatnonzero(similarity.max(axis=1) > lowest)  # few: the others' mates are all above
         row, column = np.nonzero(similarity[chosen] > lowest[chosen, None])
         row = chosen[row]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable, NamedTuple
 
 import numpy as np
 
 KEPT = 1 << 19  # of the highest scores, and about as many of the others
+_ROUNDING = 1e-6
 
 
 class Sample(NamedTuple):
@@ -21,6 +23,16 @@ class Sample(NamedTuple):
     scores: np.ndarray
     people: np.ndarray
     times: np.ndarray
+
+    def threshold(self, allowed: int) -> float:
+        """Return the lowest threshold above which `allowed` scores lie, or fewer; -inf: all may."""
+        first = int(np.searchsorted(np.cumsum(self.times), allowed + _ROUNDING, side="right"))
+        return float(self.scores[first]) if first < len(self.scores) else -math.inf
+
+    def count(self, threshold: float, with_ties: bool = False) -> int:
+        """Return how many scores lie above a threshold, or at it."""
+        above = self.scores >= threshold if with_ties else self.scores > threshold
+        return round(float(self.times[above].sum()))
 
     @staticmethod
     def of(scores: np.ndarray, people: np.ndarray) -> Sample:
@@ -40,11 +52,11 @@ class ScoreSample:
         """Begin.
 
         Args:
-            total: Number of scores to come.
+            total: Number of scores to come, at most.
             kept: How many of the highest to keep.
             seed: Of the random place.
         """
-        self._total, self._kept = total, kept
+        self._seen, self._kept = 0, kept
         self._step = -(-total // kept) if total > kept else 0
         self._next = int(np.random.default_rng(seed).integers(self._step)) if self._step else 0
         self._floor = -np.inf  # what is left out of the highest is not above it
@@ -59,6 +71,7 @@ class ScoreSample:
             scores: (n,).
             people_of: Returns the people, (k, 2), of the scores at some indices, (k,).
         """
+        self._seen += len(scores)
         high = np.flatnonzero(scores > self._floor) if self._step else np.arange(len(scores))
         self._high.append((scores[high], people_of(high)))
         self._held += len(high)
@@ -78,7 +91,7 @@ class ScoreSample:
         scores, people = self._joined(self._even)
         below = scores <= self._floor
         rest = Sample.of(scores[below], people[below])
-        times = (self._total - len(top.scores)) / max(1, len(rest.scores))
+        times = (self._seen - len(top.scores)) / max(1, len(rest.scores))
         joined = (np.concatenate(both) for both in zip(top, rest._replace(times=rest.times * times)))
         return Sample(*joined)
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import hashlib
 import json
 import os
 from typing import Any, NamedTuple, Sequence
 
-from insightface_mx.base.errors import UserError, require
-from insightface_mx.cli.types import Size, size_text
+from insightface_mx.base.errors import UserError
+from insightface_mx.cli.types import Size
 from insightface_mx.engine.network_input import NetworkInput
-from insightface_mx.eval import intervals, report, summary
+from insightface_mx.eval import intervals, outputs, report, summary
 from insightface_mx.eval.pairs import DataSet, VerificationResult
-from insightface_mx.files import manifest
 from insightface_mx.files.atomic import report_write_errors, save_text
 from insightface_mx.files.cache import hash_file
-from insightface_mx.formats import overwrite
 from insightface_mx.photos.pair_table import find_table
 
-KINDS = {"report": "HTML page", "json": "JSON file", "csv": "table of scores"}
+KINDS = {"report": outputs.PAGE, "json": "JSON file", "csv": "table of scores"}
 
 
 class Tested(NamedTuple):
@@ -55,14 +51,13 @@ class ResultFiles:
             UserError: matplotlib is missing, or a file of another kind is in the place of an output.
         """
         self._paths = {kind: path for kind, path in paths.items() if path}
-        if "report" in self._paths:
-            require("plot", "matplotlib")
-        for kind, path in self._paths.items():
-            overwrite.refuse_other_kind(path, KINDS[kind], force)
+        outputs.check({KINDS[kind]: path for kind, path in self._paths.items()}, force)
         self._nfolds, self._network_input = nfolds, network_input
         self._results: list[report.Result] = []
         self._rows: list[dict[str, Any]] = []
         self._hashes: dict[str, str] = {}
+        self._networks: dict[Tested, dict[str, Any]] = {}
+        self._tables: list[tuple[str, dict[str, object]]] = []
 
     @property
     def wanted(self) -> bool:
@@ -101,18 +96,18 @@ class ResultFiles:
         names = found.names if found else None
         wrong = report.worst_pairs(pairs, images, names) if "report" in self._paths else ([], [])
         self._results.append(report.Result(name, tested.model, pairs, numbers, *wrong, names, words))
-        self._rows.append({**self._settings(name, path, tested), "intervals": words, **summary.plain(numbers)})
+        settings = self._settings(name, path, tested)
+        self._rows.append({**settings, "intervals": words, **summary.plain(numbers)})
+        self._tables.append((f"{tested.model} on {name}", outputs.as_shown(settings)))
 
     def write(self) -> list[str]:
         """Write the files, and return a line for each. Raises UserError."""
-        about = {
-            "format": summary.FORMAT,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "versions": manifest.versions(),
-        }
+        about = {"format": summary.FORMAT, **outputs.about()}
         texts = {}
         if "report" in self._paths:
-            texts["report"] = report.make_page(self._with_short_names(), self._tables(about))
+            texts["report"] = report.make_page(
+                self._with_short_names(), [*self._tables, ("This page", outputs.about_text(about))]
+            )
         if "json" in self._paths:
             texts["json"] = json.dumps({**about, "results": self._rows}, indent=1, allow_nan=False) + "\n"
         for kind, path in self._paths.items():
@@ -124,24 +119,19 @@ class ResultFiles:
         return [f"{kind}: {path}" for kind, path in self._paths.items()]
 
     def _settings(self, name: str, path: str, tested: Tested) -> dict[str, Any]:
+        if path not in self._hashes:
+            self._hashes[path] = hash_file(hashlib.sha256(), path).hexdigest()
+        if tested not in self._networks:
+            network = outputs.network_settings(tested.model, tested.backend, tested.image_size, self._network_input)
+            self._networks[tested] = network
         return {
             "set": name,
             "set_file": path,
-            "set_sha256": self._hash(path),
-            "model": tested.model,
-            "parameters": tested.path,
-            "parameters_sha256": self._hash(tested.path),
-            "backend": tested.backend,
-            "image_size": list(tested.image_size),
+            "set_sha256": self._hashes[path],
+            **self._networks[tested],
             "mirror": "embeddings of image and mirror image, added",
             "folds": self._nfolds,
-            **{key: value for key, value in dataclasses.asdict(self._network_input).items() if value is not None},
         }
-
-    def _hash(self, path: str) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = hash_file(hashlib.sha256(), path).hexdigest()
-        return self._hashes[path]
 
     def _with_short_names(self) -> list[report.Result]:
         """Return the results with models named without their folders, where that tells them apart."""
@@ -150,17 +140,3 @@ class ResultFiles:
         if len(set(short.values())) < len(models):
             return self._results
         return [result._replace(model=short[result.model]) for result in self._results]
-
-    def _tables(self, about: dict[str, Any]) -> list[tuple[str, dict[str, object]]]:
-        """Return the settings as the page shows them."""
-        keys = ("set", "set_file", "set_sha256", "model", "parameters", "parameters_sha256", "backend", "image_size")
-        tables: list[tuple[str, dict[str, object]]] = []
-        for row in self._rows:
-            shown = {key.replace("_", " "): row[key] for key in row if key in keys or key in ("mirror", "folds")}
-            shown["image size"] = size_text(tuple(row["image_size"]))
-            shown.update(
-                {k.replace("_", " "): row[k] for k in ("embedding_node", "pixel_mean", "pixel_scale") if k in row}
-            )
-            tables.append((f"{row['model']} on {row['set']}", shown))
-        versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
-        return [*tables, ("This page", {"date": about["date"], "versions": versions})]

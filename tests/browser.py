@@ -61,6 +61,26 @@ def look(page: Path, width: int, dark: bool = False) -> dict:
     return json.loads(html.unescape(re.search(r'<body[^>]* data-looked="([^"]*)"', dom).group(1)))
 
 
+def refuse_faults(page: Path, width: int, dark: bool) -> None:
+    """Assert that a page can be read in a window of this width: see _LOOK."""
+    seen = look(page, width, dark)
+    assert seen["width"] == width
+    assert seen["scroll"] <= width
+    assert (seen["over"], seen["wide"], seen["outside"], seen["nameless"], seen["broken"]) == ([], [], [], 0, 0)
+    assert (seen["back"] < 0.05) == dark
+    assert seen["contrast"] > 4.5  # WCAG 2.1, 1.4.3
+
+
+def cells(page: str, label: str) -> list[str]:
+    """Return the texts of a page's cells below a heading."""
+    return [html.unescape(text) for text in re.findall(rf'<td data-label="{re.escape(label)}">(.*?)</td>', page)]
+
+
+def needs_nothing_else(page: str) -> bool:
+    """Return whether a page is complete in one file and without a script."""
+    return "<script" not in page and not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
+
+
 def dom_of(page: Path) -> str:
     """Return a page as a browser has read it."""
     return _chromium(page, "--dump-dom")

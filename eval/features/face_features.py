@@ -35,6 +35,7 @@ from insightface_mx.photos.sources import PhotoReader, photos_stamp
 if TYPE_CHECKING:
     from insightface_mx.detection.detector import MtcnnDetector
 
+BLANK = 255  # value of the pixels of a face that is not there
 CHUNK = 512  # photos whose outputs are stored together; an interruption loses less than this
 
 
@@ -83,6 +84,13 @@ class FaceReader:
             return self._found(image, self._load_detector)
         except ValueError as error:
             raise UserError(f"{photo.name}: {error}") from error
+
+    def face_or_blank(self, photo: Photo) -> np.ndarray:
+        """Return the face of a photo, or a blank one where there is none to use."""
+        try:
+            return self.face(photo)
+        except UserError:
+            return np.full((*self.image_size, 3), BLANK, np.uint8)
 
     def _found(self, image: np.ndarray, load_detector: Callable[[], MtcnnDetector]) -> np.ndarray:
         from insightface_mx.detection.finder import find_faces
@@ -155,6 +163,11 @@ class Features:
         """Where the outputs are stored."""
         return self._store.folder
 
+    @property
+    def backend(self) -> str:
+        """What computed the outputs; '' of those that an earlier version stored."""
+        return str(self._store.load(0).get("backend", ""))
+
     def fill(self, description: str) -> None:
         """Compute the outputs that are not stored yet; the progress bar has this description."""
         with report_write_errors(self.folder):
@@ -168,7 +181,9 @@ class Features:
                 progress.update(len(self._photos) - sum(len(self._part(index)) for index in missing))
                 for index, faces in self._faces(missing):
                     stamp = np.array(photos_stamp(self._part(index)))
-                    self._store.save(index, {"stamp": stamp, **self._outputs(backend, faces)})
+                    self._store.save(
+                        index, {"stamp": stamp, "backend": np.array(backend.name), **self._outputs(backend, faces)}
+                    )
                     progress.update(len(faces))
 
     def all(self, vectors: Callable[[Part], np.ndarray]) -> np.ndarray:

@@ -15,7 +15,7 @@ from insightface_mx.files.atomic import report_write_errors
 from insightface_mx.formats import megaface
 from insightface_mx.photos.identities import identity_photos
 from insightface_mx.photos.image_files import is_image
-from insightface_mx.photos.lists import Photo, Skipped, read_lines
+from insightface_mx.photos.lists import Photo, Skipped
 from insightface_mx.photos.sources import file_photos
 
 FOLDER, NAME = "folder", "name"  # where a face's identity stands
@@ -180,93 +180,3 @@ def refuse_names_outside(faces: Faces) -> None:
     for name in faces.names:
         if name.split(os.sep)[0] == os.pardir or os.path.isabs(name):
             raise UserError(f"--export-features: {shorten(name)} of {faces.path} is not below the list's folder")
-
-
-class CleaningList:
-    """Names of faces to leave out: a line each, a path in the set or a file's name, with or without its ending.
-
-    A line that begins with # and a first line that names no face are comments; of a line with tabs the second field
-    counts. This is how MegaFace's lists of noisy images are written.
-    """
-
-    def __init__(self, path: str) -> None:
-        """Read a list. UserError: it cannot be read, or names nothing."""
-        self.path = path
-        self._lines: dict[str, int] = {}  # name -> line
-        try:
-            for number, line in enumerate(read_lines(path), 1):
-                fields = line.strip().split("\t")
-                if fields[0] and not line.startswith("#"):
-                    self._lines.setdefault(fields[1 if len(fields) > 1 else 0].strip(), number)
-        except OSError as error:
-            raise UserError(f"cannot open {path}: {error.strerror}") from error
-        if not self._lines:
-            raise UserError(f"{path} names no face")
-        self._seen: set[str] = set()
-
-    def clean(self, faces: Faces) -> Faces:
-        """Return the faces that are not listed.
-
-        Raises:
-            UserError: A name without folder is that of several faces, or no face is left.
-        """
-        found: dict[str, str] = {}  # listed name -> face
-        kept = []
-        for place, name in enumerate(faces.names):
-            listed = [key for key in _keys(name) if key in self._lines]
-            for key in listed:
-                if found.setdefault(key, name) != name:
-                    raise UserError(
-                        f"{self.path}:{self._lines[key]}: {shorten(key)} is {shorten(found[key])} and {shorten(name)}: "
-                        "write its folder, too"
-                    )
-            if not listed:
-                kept.append(place)
-        self._seen.update(found)
-        if not kept:
-            raise UserError(f"{self.path} leaves no face of {faces.path}")
-        if len(kept) < len(faces.names):
-            logging.info("%s: %d of %d faces left out by %s", faces.path, len(faces.names) - len(kept),
-                         len(faces.names), self.path)  # fmt: skip
-        return faces.chosen(kept)
-
-    def report_unknown(self) -> None:
-        """Log how many lines name no face of any set; the first line may be a title."""
-        unknown = [(line, name) for name, line in self._lines.items() if name not in self._seen and line > 1]
-        if unknown:
-            line, name = unknown[0]
-            logging.warning("%s:%d: %s is no face of any set (%d such lines)", self.path, line, shorten(name),
-                            len(unknown))  # fmt: skip
-
-
-def _keys(name: str) -> Iterator[str]:
-    """Yield what a list may call a face: its path, the ends of it, and these without the ending of an image."""
-    parts = name.split(os.sep)
-    for start in range(len(parts)):
-        key = os.sep.join(parts[start:])
-        yield key
-        if is_image(key):
-            yield os.path.splitext(key)[0]
-
-
-def refuse_same_photos(others: Faces, role: str, probes: Faces) -> None:
-    """Raise UserError if a probe is also in the gallery or among the distractors: a search would find itself."""
-    places = {(os.path.abspath(photo.path), photo.record) for photo in others.photos}
-    for photo in probes.photos:
-        if (os.path.abspath(photo.path), photo.record) in places:
-            raise UserError(f"{photo.name} is in the {role} and among the probes: a search would find the photo itself")
-
-
-def warn_of_one_identity(gallery: Faces) -> None:
-    """Log that a gallery holds one identity alone: there is nobody to mistake it for."""
-    if len(set(gallery.identities)) == 1:
-        name = shorten(gallery.identities[0])
-        logging.warning("%s holds the identity %s alone: its searches can only end at rank 1", gallery.path, name)
-
-
-def refuse_other_length(gallery: Faces, known: np.ndarray, probes: Faces, rows: np.ndarray) -> None:
-    """Raise UserError if the embeddings of gallery and probes have different lengths."""
-    if known.shape[1] != rows.shape[1]:
-        raise UserError(
-            f"{gallery.path}: embeddings have {known.shape[1]} numbers, those of {probes.path} {rows.shape[1]}"
-        )

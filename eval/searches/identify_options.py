@@ -6,6 +6,8 @@ from typing import Optional
 from insightface_mx.cli.fields import option
 from insightface_mx.embedding.options import NetworkOptions
 
+ON, OFF = "on", "off"  # --mirror
+
 
 @dataclasses.dataclass(frozen=True)
 class OptionalNetwork(NetworkOptions):

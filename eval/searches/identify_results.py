@@ -1,46 +1,24 @@
-"""The results of searches: lines for a terminal, .json, a .csv of every probe, and a sheet of the errors."""
+"""The results of searches in a gallery: their rates, a .csv of every probe, and pictures of the errors."""
 
 from __future__ import annotations
 
-import math
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from insightface_mx.base.errors import UserError
 from insightface_mx.eval.bad_cases import draw_cell
-from insightface_mx.eval.features.face_features import FaceReader
+from insightface_mx.eval.features.face_features import BLANK, FaceReader
 from insightface_mx.eval.identification import Identification
-from insightface_mx.eval.intervals import Interval, rate_intervals
+from insightface_mx.eval.page_parts import Face, FaceFigure, png_of
 from insightface_mx.eval.search_intervals import search_intervals
 from insightface_mx.eval.searches.candidates import Candidates
 from insightface_mx.eval.searches.face_sets import Faces
+from insightface_mx.eval.searches.rates import Rate
 from insightface_mx.photos.lists import Photo
 
 FPIRS = (0.003, 0.01, 0.1)
 SHEET_FPIR = 0.01  # whose false alarms are drawn
 MOST_CELLS = 200  # of a sheet
-_BLANK = 255
-
-
-class Rate(NamedTuple):
-    """A rate of searches; NaN, and no interval, where no search can tell.
-
-    Attributes:
-        metric: "rank" or "TPIR at FPIR".
-        target: The rank or FPIR.
-        value: The fraction of mated searches.
-        interval: At 95 %, by drawing identities with replacement.
-        threshold: Of the similarity.
-        reached: The FPIR that is reached.
-    """
-
-    metric: str
-    target: float
-    value: float
-    interval: Interval | None
-    threshold: float = math.nan
-    reached: float = math.nan
 
 
 class GallerySearch(NamedTuple):
@@ -108,119 +86,54 @@ class GallerySearch(NamedTuple):
             return self.gallery, place
         return self.distractors, place - known
 
+    @property
+    def threshold(self) -> float:
+        """The threshold whose false alarms are drawn; NaN where all searches have a mate."""
+        return float(self.found.rates((SHEET_FPIR,), self.ranks).thresholds[0])
+
+    def errors(self) -> tuple[list[int], list[int]]:
+        """Return the searches whose mate does not come first, and the false alarms, worst first."""
+        found = self.found
+        missed = np.flatnonzero(found.rank > 1)
+        missed = missed[np.argsort(found.mate[missed] - found.similarities[missed, 0], kind="stable")]
+        alarms = np.flatnonzero((found.rank == 0) & (found.stranger > self.threshold))
+        return missed.tolist(), alarms[np.argsort(-found.stranger[alarms], kind="stable")].tolist()
+
     def cells(self, reader: FaceReader) -> tuple[list[np.ndarray], int]:
         """Draw the errors, worst first: probe, the first candidate, and the mate or nothing.
 
         Returns:
             At most MOST_CELLS cells, and the number of all errors.
         """
-        found, threshold = self.found, self.identification().thresholds[FPIRS.index(SHEET_FPIR)]
-        missed = np.flatnonzero(found.rank > 1)
-        missed = missed[np.argsort(found.mate[missed] - found.similarities[missed, 0], kind="stable")]
-        alarms = np.flatnonzero((found.rank == 0) & (found.stranger > threshold))
-        alarms = alarms[np.argsort(-found.stranger[alarms], kind="stable")]
-        errors = [*missed.tolist(), *alarms.tolist()]
-        return [self._cell(reader, index) for index in errors[:MOST_CELLS]], len(errors)
+        missed, alarms = self.errors()
+        errors = [*missed, *alarms]
+        cells = []
+        for index in errors[:MOST_CELLS]:
+            images = [reader.face_or_blank(photo) for _, _, photo in self._shown(index)]
+            blank = [np.full_like(images[0], BLANK)] * (3 - len(images))
+            cells.append(draw_cell([*images, *blank], self._caption(index)))
+        return cells, len(errors)
 
-    def _cell(self, reader: FaceReader, index: int) -> np.ndarray:
+    def face_figures(self, reader: FaceReader, most: int) -> tuple[list[FaceFigure], list[FaceFigure]]:
+        """Return the worst missed mates and false alarms, at most so many of each, as a page shows them."""
+        missed, alarms = ([self._figure(reader, index) for index in kind[:most]] for kind in self.errors())
+        return missed, alarms
+
+    def _figure(self, reader: FaceReader, index: int) -> FaceFigure:
+        shown = self._shown(index)
+        faces = [Face(png_of(reader.face_or_blank(photo)), f"{role}: {name}") for role, name, photo in shown]
+        return FaceFigure(faces, [self._caption(index), *(f"{role}: {name}" for role, name, _ in shown)])
+
+    def _shown(self, index: int) -> list[tuple[str, str, Photo]]:
+        """Return what is shown of a search: probe, first candidate and mate, each with its name and photo."""
         faces, place = self._set_of(self.found.places[index, 0])
-        images = [_image(reader, photo) for photo in (self.probes.photos[index], faces.photos[place])]
+        shown = [("probe", self.probes, index), ("first candidate", faces, place)]
         if self.found.rank[index]:
-            images.append(_image(reader, self.gallery.photos[self.found.mate_place[index]]))
-            caption = f"rank {self.found.rank[index]}: {self.found.similarities[index, 0]:.3f}"
-            caption += f", mate {self.found.mate[index]:.3f}"
-        else:
-            images.append(np.full_like(images[0], _BLANK))
-            caption = f"no mate: {self.found.stranger[index]:.3f}"
-        return draw_cell(images, caption)
+            shown.append(("mate", self.gallery, self.found.mate_place[index]))
+        return [(role, faces.names[place], faces.photos[place]) for role, faces, place in shown]
 
-
-class MateRanks(NamedTuple):
-    """Searches for each mate by itself among distractors.
-
-    Attributes:
-        probes: The faces.
-        distractors: Those of others.
-        pairs: (n, 2) indices of probe and mate.
-        rank: (n,) of the mate.
-        ranks: The ranks k that were asked for.
-    """
-
-    probes: Faces
-    distractors: Faces
-    pairs: np.ndarray
-    rank: np.ndarray
-    ranks: Sequence[int]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many faces and searches there are."""
-        return {
-            "probes": len(self.probes.photos),
-            "distractors": len(self.distractors.photos),
-            "mated": len(self.pairs),
-        }
-
-    def rates(self) -> list[Rate]:
-        """Return the rank rates."""
-        hits = self.rank[:, None] <= np.asarray(self.ranks)
-        identities = np.array(self.probes.identities)[self.pairs]
-        rows = zip(self.ranks, hits.mean(axis=0).tolist(), rate_intervals(hits, identities))
-        return [Rate("rank", *row) for row in rows]
-
-    def rows(self) -> Iterator[Sequence[object]]:
-        """Yield the title and a row for every search."""
-        yield ("probe", "identity", "rank", "mate")
-        for (probe, mate), rank in zip(self.pairs.tolist(), self.rank.tolist()):
-            yield (self.probes.names[probe], self.probes.photos[probe].identity, rank, self.probes.names[mate])
-
-
-def _image(reader: FaceReader, photo: Photo) -> np.ndarray:
-    """Return a face, or a blank one where its file has gone meanwhile."""
-    try:
-        return reader.face(photo)
-    except UserError:
-        return np.full((*reader.image_size, 3), _BLANK, np.uint8)
-
-
-def lines(result: GallerySearch | MateRanks) -> Iterator[str]:
-    """Yield the lines for a terminal."""
-    yield ", ".join(f"{count} {name.replace('_', '-')}" for name, count in result.counts().items())
-    rates = result.rates()
-    yield "95 % intervals by people: identities are drawn with replacement, 1000 times"
-    for rate in rates:
-        name = f"{rate.metric} {rate.target:g}"
-        if rate.interval is None:
-            yield f"{name:<20} no search can tell"
-            continue
-        mark = "*" if rate.interval.few_errors else ""
-        line = f"{name:<20} {rate.value:.4f}  {rate.interval.low:.4f}-{rate.interval.high:.4f}{mark}"
-        if not math.isnan(rate.threshold):
-            line += f"  threshold {rate.threshold:.4f}, FPIR reached {rate.reached:.4f}"
-            line += f", {rate.interval.errors} false alarms"
-        yield line
-    if any(rate.interval and rate.interval.few_errors for rate in rates):
-        yield "*: fewer than 30 errors (missed mates, false alarms) carry the figure: it may be far off"
-
-
-def json_object(result: GallerySearch | MateRanks) -> dict[str, object]:
-    """Return counts and rates as JSON has them; a number that does not exist is null."""
-    rates = [
-        {
-            "metric": rate.metric,
-            "target": rate.target,
-            "value": _number(rate.value),
-            "low": rate.interval.low if rate.interval else None,
-            "high": rate.interval.high if rate.interval else None,
-            "interval_by": rate.interval.method if rate.interval else None,
-            "errors": rate.interval.errors if rate.interval else None,
-            "few_errors": rate.interval.few_errors if rate.interval else None,
-            "threshold": _number(rate.threshold),
-            "fpir_reached": _number(rate.reached),
-        }
-        for rate in result.rates()
-    ]
-    return {**result.counts(), "rates": rates}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    def _caption(self, index: int) -> str:
+        found = self.found
+        if not found.rank[index]:
+            return f"no mate: {found.stranger[index]:.3f}"
+        return f"rank {found.rank[index]}: {found.similarities[index, 0]:.3f}, mate {found.mate[index]:.3f}"

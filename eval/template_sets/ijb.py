@@ -18,6 +18,7 @@ if __name__ == "__main__":  # first, so that a signal ends the imports below, to
 
 import argparse
 import itertools
+import os
 from typing import TYPE_CHECKING, Sequence
 
 from insightface_mx.cli.device import add_device_options
@@ -27,44 +28,68 @@ from insightface_mx.cli.output import note, say
 from insightface_mx.embedding.options import NetworkOptions
 from insightface_mx.engine.network_input import INPUT_GROUP, NetworkInput
 from insightface_mx.eval.features.feature_options import FeatureOptions
+from insightface_mx.formats import overwrite
 
 if TYPE_CHECKING:
-    from insightface_mx.eval.features.face_features import Features
+    from insightface_mx.eval.features.face_features import FaceReader, Features
     from insightface_mx.eval.template_sets.ijb_files import Images
-    from insightface_mx.eval.template_sets.template_tests import Setting
+    from insightface_mx.eval.template_sets.template_tests import Result, Setting
 
 EXAMPLE = """
 insightface-ijb data/IJBC --model model/r100,1 --json ijbc.json
 insightface-ijb data/IJBC --model model/r100,1 --all-settings --as-published --csv ijbc.csv
-insightface-ijb templates.csv --model model/r100,1 --detector-score off
+insightface-ijb templates.csv --model model/r100,1 --detector-score off --report templates.html
 """
 ON, OFF = "on", "off"
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the tests, print the results and write them."""
+    from insightface_mx.eval import outputs
     from insightface_mx.eval.features.face_features import refuse_missing
     from insightface_mx.eval.template_sets import template_results
     from insightface_mx.eval.template_sets.template_set import read_set
     from insightface_mx.eval.template_sets.template_tests import test_templates
-    from insightface_mx.files.atomic import report_write_errors, save_text
-    from insightface_mx.photos.lists import write_csv
 
+    outputs.check({outputs.PAGE: args.report, "JSON file": args.json, "table of rates": args.csv}, args.force)
     templates = read_set(args.input, args.images, args.landmarks)
     images = templates.images
     refuse_missing(images.photos, images.place)
     settings = chosen_settings(args, images)
-    features = open_features(args, images, any(setting.mirror for setting in settings))
+    features, reader = open_features(args, images, any(setting.mirror for setting in settings))
     note(f"{len(images.photos)} images of {len(set(images.templates.tolist()))} templates: {features.folder}")
     features.fill("embedding")
     results = []
     for setting in settings:
         results.append(test_templates(templates, features, setting, args.as_published))
         say("\n".join(template_results.lines(results[-1])))
-    origin = {"input": args.input, "model": args.model, "features": features.folder}
+    write(args, results, images, features, reader)
+
+
+def write(
+    args: argparse.Namespace, results: Sequence[Result], images: Images, features: Features, reader: FaceReader
+) -> None:
+    """Write the files that were asked for, each completely or not at all."""
+    from insightface_mx.eval import outputs
+    from insightface_mx.eval.template_sets import template_page, template_results
+    from insightface_mx.files.atomic import report_write_errors, save_text
+    from insightface_mx.photos.lists import write_csv
+
+    about = outputs.about()
+    network = outputs.network_settings(
+        args.model, features.backend, reader.image_size, read_options(args, NetworkInput)
+    )
+    settings = {"input": args.input, "images": args.images, "landmarks": args.landmarks, **network}
+    settings["features"] = features.folder
     if args.json:
         with report_write_errors(args.json):
-            save_text(args.json, template_results.json_text(results, origin))
+            save_text(args.json, template_results.json_text(results, {**about, **settings}))
+    if args.report:
+        name = os.path.basename(os.path.normpath(args.input))
+        tables = [("Test", outputs.as_shown(settings)), ("This page", outputs.about_text(about))]
+        page = template_page.make_page(results, images, reader, name, tables)
+        with report_write_errors(args.report):
+            save_text(args.report, page)
     if args.csv:
         with report_write_errors(args.csv):
             write_csv(args.csv, template_results.csv_rows(results))
@@ -82,15 +107,15 @@ def chosen_settings(args: argparse.Namespace, images: Images) -> list[Setting]:
     return [Setting(args.keep_norm, args.detector_score == ON and scores[0], args.mirror == ON)]
 
 
-def open_features(args: argparse.Namespace, images: Images, with_mirror: bool) -> Features:
-    """Return the network's outputs for the images, still to be computed where they are not stored."""
+def open_features(args: argparse.Namespace, images: Images, with_mirror: bool) -> tuple[Features, FaceReader]:
+    """Return the network's outputs for the images, to be computed where they are not stored; and what reads these."""
     from insightface_mx.embedding.backends import image_size_of
     from insightface_mx.eval.features.face_features import FaceReader, Features
 
     network, network_input = read_options(args, NetworkOptions), read_options(args, NetworkInput)
     image_size = network.image_size or image_size_of(args.model, network_input)
     reader, options = FaceReader(image_size), read_options(args, FeatureOptions)
-    return Features(images.photos, reader, network, options, network_input, args.ctx, with_mirror)
+    return Features(images.photos, reader, network, options, network_input, args.ctx, with_mirror), reader
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,8 +149,14 @@ def parser() -> argparse.ArgumentParser:
     add("--all-settings", action="store_true", help="test all eight settings")
     add = result.add_argument_group("results").add_argument
     add("--as-published", action="store_true", help="print the public scripts' readings, too")
+    add(
+        "--report",
+        metavar="FILE.html",
+        help="page of all settings: tables, curves, thresholds, the worst pairs as faces (needs matplotlib)",
+    )
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--csv", metavar="FILE", help="write the results as a table, a row for each rate")
+    overwrite.add_force_option(result)
     return result
 
 

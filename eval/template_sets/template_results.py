@@ -9,6 +9,7 @@ from typing import Iterator, Mapping, Sequence
 import numpy as np
 
 from insightface_mx.eval.intervals import BY_PEOPLE, Interval, words_of
+from insightface_mx.eval.summary import plain
 from insightface_mx.eval.template_sets.pair_scores import FARS, Verification
 from insightface_mx.eval.template_sets.template_tests import (
     FPIRS,
@@ -113,6 +114,7 @@ def _object(result: Result) -> dict[str, object]:
             "impostor_pairs": result.verification.impostor,
             "intervals": words_of(result.verification.intervals[0].method, result.reason),
             "tar_at_far": list(_tar_objects(result.verification)),
+            "thresholds": plain(result.verification.curve.thresholds),
         }
     if result.mean:
         found["1:N"] = [_gallery_object(gallery) for gallery in result.galleries]

@@ -30,6 +30,8 @@ _KINDS = {
     "JSON file": (b"{",),
     "table of pairs": (b"one,othe",),
     "table of scores": (b"set,mode",),
+    "table of rates": (b"setting,",),
+    "table of searches": (b"probe,id",),
 }
 _HEADS = {"BlockGrad", "MakeLoss", "Softmax", "SoftmaxOutput"}  # what only a graph to train has
 _OTHER_OUTPUT = "name another output, or give --force to replace it"

@@ -133,7 +133,9 @@ def test_rates_of_feature_files(sets, capsys):
     assert f"rank 1               {np.mean(ranks <= 1):.4f}" in said
     assert "*: fewer than 30 errors (missed mates, false alarms)" in said
     assert rates["rank", 1]["errors"] == sum(ranks > 1) and rates["TPIR at FPIR", 0.1]["errors"] == 4
-    assert {(rate["interval_by"], rate["few_errors"]) for rate in rates.values()} == {("people", True)}
+    assert all(
+        rate["interval_by"] == "people" and rate["few_errors"] == (rate["errors"] < 30) for rate in found["rates"]
+    )
 
 
 def test_without_gallery_every_mate_is_ranked_among_the_distractors(sets, capsys):
@@ -145,7 +147,7 @@ def test_without_gallery_every_mate_is_ranked_among_the_distractors(sets, capsys
     ranks = np.array([1 + np.sum(others @ probes[j] > probes[j] @ probes[i]) for j, i in pairs])
     found = json.loads((folder / "a.json").read_text())
     assert found["mated"] == len(pairs)
-    assert [rate["value"] for rate in found["rates"]] == pytest.approx([np.mean(ranks <= k) for k in (1, 5, 10)])
+    assert [rate["value"] for rate in found["rates"][:3]] == pytest.approx([np.mean(ranks <= k) for k in (1, 5, 10)])
     lines = list(csv.DictReader((folder / "a.csv").read_text().splitlines()))
     assert sorted(int(line["rank"]) for line in lines) == sorted(ranks)
 

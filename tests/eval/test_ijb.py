@@ -140,6 +140,8 @@ def test_own_list_gives_the_same_as_the_meta_files(work, tmp_path, capsys):
     for mine, own in zip(one["1:1"].pop("tar_at_far"), other["1:1"].pop("tar_at_far")):
         assert own.pop("threshold") == pytest.approx(mine["threshold"])
         assert own == {name: value for name, value in mine.items() if name != "threshold"}
+    for row, other_row in zip(one["1:1"].pop("thresholds"), other["1:1"].pop("thresholds")):
+        assert row == pytest.approx(other_row)
     assert one["1:1"] == other["1:1"]
     assert other["1:N"][0]["mated"] == 24 and other["1:N"][0]["subjects"] == 8
     assert other["1:N"][0]["tpir_at_fpir"] == {"0.01": None, "0.1": None}

@@ -9,7 +9,8 @@ import numpy as np
 from hostile.mutations import LONG, file_cases, with_file
 from hostile.rule import EITHER, Case, Group
 
-from insightface_mx.eval.searches.face_sets import CleaningList, feature_blocks, open_faces
+from insightface_mx.eval.searches.face_sets import feature_blocks, open_faces
+from insightface_mx.eval.searches.set_checks import CleaningList
 from insightface_mx.eval.template_sets.template_set import read_set
 from insightface_mx.formats.megaface import write_feature
 
