@@ -16,6 +16,7 @@ PACKAGE_DIR = {
     "insightface_mx.embedding": "src/embedding",
     "insightface_mx.training": "src/training",
     "insightface_mx.symbols": "symbols",
+    "insightface_mx.symbols.later": "symbols/later",
     "insightface_mx.eval": "eval",
     "insightface_mx.eval.searches": "eval/searches",
     "insightface_mx.eval.template_sets": "eval/template_sets",

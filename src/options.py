@@ -7,7 +7,7 @@ The optimiser's and the run's are in training/options.py.
 
 import argparse
 import dataclasses
-from typing import Optional, Type, TypeVar, get_type_hints
+from typing import Any, Mapping, Optional, Type, TypeVar, get_type_hints
 
 from insightface_mx.cli.config import ConfigParser
 from insightface_mx.cli.device import add_device_options
@@ -19,6 +19,7 @@ from insightface_mx.cli.types import (
     NOT_NEGATIVE,
     POSITIVE,
     ZERO_OR_ONE,
+    ZERO_TO_LESS_THAN_ONE,
     ZERO_TO_ONE,
     ZERO_TO_TWO,
     Range,
@@ -26,6 +27,7 @@ from insightface_mx.cli.types import (
     image_size,
 )
 from insightface_mx.presets import PRESETS
+from insightface_mx.symbols.later import config as later_config
 from insightface_mx.training.options import OptimiserOptions, RunOptions
 
 DEFAULT_BATCH = 128  # images a device, for --per-batch-size 0
@@ -80,13 +82,25 @@ class NetworkOptions:
     )
     version_output: str = option(
         "E",
-        "layers from the last feature map to the embedding: E F G H I J Z GAP GNAP GDC A B C D AX BX CX DX; E is the "
-        "paper's, GDC MobileFaceNet's",
+        "layers from the last feature map to the embedding: E F G H I J FC SFC Z GAP GNAP GDC A B C D AX BX CX DX; E "
+        "is the paper's, GDC MobileFaceNet's",
     )
     version_unit: int = option(3, "residual unit; 3 is the paper's IR unit", allowed=AT_LEAST_ONE)
     version_act: str = option("prelu", "activation: prelu relu sigmoid softrelu softsign tanh")
     version_multiplier: float = option(
-        1.0, "width: filters of m1, channels between the blocks of y, times this; t: 1 or 4", allowed=POSITIVE
+        1.0,
+        "width: filters of m1, mnas and vargfacenet, channels between the blocks of y, times this; t: 1 or 4",
+        allowed=POSITIVE,
+    )
+    version_blocks: str = option("", "y1: blocks in each of the four stages, for example 2,8,16,4 (default: 1,4,6,2)")
+    version_family: int = option(
+        2018,
+        "code whose network it is, where both have the name: 2021 for r101, r124, r152, r200, r269 with basic units, "
+        "for Gluon's d121 to d201, and for --version-act in y1, y2, m1 and in the output layers",
+        choices=(2018, 2021),
+    )
+    densenet_dropout: float = option(
+        0.0, "d121 to d201 of --version-family 2021: fraction dropped behind each unit", allowed=ZERO_TO_LESS_THAN_ONE
     )
     use_deformable: int = option(0, "no effect, as in the original", allowed=FINITE)
     bn_mom: float = option(0.9, "momentum of the batch norms' moving averages", allowed=ZERO_TO_ONE)
@@ -212,11 +226,29 @@ def parser(cls: Type[All], description: Optional[str], example: str) -> argparse
         example: Command lines for the end of --help.
     """
     presets = PRESETS if cls is SoftmaxOptions else {}
-    result = make_parser(description, example, ConfigParser, options=cls, presets=presets)
+    result = make_parser(description, example, ConfigParser, options=cls, presets=presets, translate=_translate)
     for name, group in get_type_hints(cls).items():
         add_options(result, TITLES[name], group)
     add_device_options(result)
     return result
+
+
+def _translate(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of a --config file, also where its keys are those of InsightFace's code of 2019 to 2021.
+
+    Raises:
+        ValueError: A key or the network of such a file does not exist, or the network does not use a key.
+    """
+    if not later_config.is_config(given):
+        return given
+    meaning = later_config.read(given)
+    if meaning.idle:
+        raise ValueError(f"{meaning.network} does not use {', '.join(meaning.idle)}: leave it out")
+    from insightface_mx.symbols.networks import family_of  # loads MXNet
+
+    family = family_of(meaning.network, meaning.emb_size, meaning.versions)
+    network = {"network": meaning.network, "emb_size": meaning.emb_size, **meaning.versions, "version_family": family}
+    return {**network, **later_config.run_options(given)}
 
 
 def read(args: argparse.Namespace, cls: Type[All]) -> All:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from insightface_mx.symbols.networks import NAMES, NETWORKS, Family, get_initializer, get_symbol
+    from insightface_mx.symbols.networks import NAMES, NETWORKS, Family, from_config, get_initializer, get_symbol
 
-__all__ = ["NAMES", "NETWORKS", "Family", "get_initializer", "get_symbol"]
+__all__ = ["NAMES", "NETWORKS", "Family", "from_config", "get_initializer", "get_symbol"]
 
 
 def __getattr__(name: str) -> object:

@@ -11,7 +11,7 @@ from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
 from insightface_mx.symbols.layers import Pair
 from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import choose, network_builder
+from insightface_mx.symbols.variants import choose, is_later, network_builder
 
 Attributes = Dict[str, Any]  # of a convolution
 
@@ -22,14 +22,21 @@ UNITS = {  # depth: residual units in each of the four stages
     50: (3, 4, 14, 3),
     74: (3, 6, 24, 3),
     90: (3, 8, 30, 3),
+    98: (3, 4, 38, 3),
+    99: (3, 8, 35, 3),
     100: (3, 13, 30, 3),
     101: (3, 4, 23, 3),
     124: (3, 13, 40, 5),
+    134: (3, 10, 50, 3),
+    136: (3, 13, 48, 3),
+    140: (3, 15, 48, 3),
     152: (3, 8, 36, 3),
+    160: (3, 24, 49, 3),
     200: (3, 24, 36, 3),
     269: (3, 30, 48, 8),
 }
-FIRST_BOTTLENECK = 101
+BOTTLENECK = (101, 124, 152, 200, 269)  # depths with bottleneck units in 2018; in 2021 all have basic units
+LATER = (98, 99, 134, 136, 140, 160)  # depths that the code of 2018 does not have
 BASIC_FILTERS = (64, 128, 256, 512)
 BOTTLENECK_FILTERS = (256, 512, 1024, 2048)
 STEMS = {0: (7, (2, 2)), 1: (3, (1, 1)), 2: (3, (1, 1))}  # version_input: kernel and stride of conv0
@@ -45,6 +52,7 @@ def get_symbol(
     version_output: str = "E",
     version_unit: int = 3,
     version_act: str = "prelu",
+    version_family: int = 2018,
     bn_mom: float = 0.9,
     workspace: int = 256,
 ) -> Symbol:
@@ -52,17 +60,20 @@ def get_symbol(
 
     Args:
         num_classes: Length of the embedding.
-        num_layers: The depth, one of UNITS; from FIRST_BOTTLENECK on with bottleneck units.
+        num_layers: The depth, one of UNITS.
         version_se: 1 for squeeze-excite in every unit.
         version_input: The first convolution: 0 for 7x7/2, 1 for 3x3/1, 2 for 3x3/1 on batch-normalized pixels.
         version_output: The output layers, one of symbol_utils.HEADS.
         version_unit: The residual unit: 1, 2, 3, 4, or 5 for v3_x.
         version_act: The activation of stem and units, one of layers.ACTIVATIONS.
+        version_family: 2018 for bottleneck units in the depths of BOTTLENECK, and PReLU in the output layers; 2021 for
+            basic units in all depths, and version_act in the output layers.
         bn_mom: Momentum of the batch norms.
         workspace: MB for a convolution.
     """
     units = choose("depth", num_layers, UNITS)
-    bottle_neck = num_layers >= FIRST_BOTTLENECK
+    later = is_later(version_family)
+    bottle_neck = num_layers in BOTTLENECK and not later
     residual_unit = _unit_of_version(version_unit, version_input)
     options: dict[str, Any] = {
         "version_se": version_se,
@@ -75,7 +86,7 @@ def get_symbol(
         for unit in range(units[stage]):
             stride, name = (1, 1) if unit else (2, 2), f"stage{stage + 1}_unit{unit + 1}"
             body = residual_unit(body, num_filter, stride, unit > 0, name, bottle_neck, **options)
-    return get_fc1(body, num_classes, version_output, bn_mom)
+    return get_fc1(body, num_classes, version_output, bn_mom, act_type=version_act if later else "prelu")
 
 
 def residual_unit_v1(
@@ -156,7 +167,9 @@ def residual_unit_v3_x(
         ValueError: bottle_neck is False.
     """
     if not bottle_neck:
-        raise ValueError(f"version_unit 5 (v3_x) is a bottleneck unit: it needs a depth of {FIRST_BOTTLENECK} or more")
+        raise ValueError(
+            f"version_unit 5 (v3_x) is a bottleneck unit: only r{', r'.join(map(str, BOTTLENECK))} of 2018 have them"
+        )
     op = _Operators(f"{name}_", **options)
     inner = num_filter // 2
     grouped = [_square(inner, 1, num_group=32), _square(inner, 3, num_group=32)]

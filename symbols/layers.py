@@ -72,6 +72,8 @@ def linear(
     return mx.sym.BatchNorm(conv, name=f"{name}_batchnorm", **norm)
 
 
-def conv_bn_act(data: Symbol, name: str, num_filter: int, norm: dict[str, Any], **attrs: Any) -> Symbol:
-    """Apply `linear` with the same arguments, then a PReLU."""
-    return activation(linear(data, name, num_filter, norm, **attrs), "prelu", f"{name}_relu")
+def conv_bn_act(
+    data: Symbol, name: str, num_filter: int, norm: dict[str, Any], act_type: str = "prelu", **attrs: Any
+) -> Symbol:
+    """Apply `linear` with the same arguments, then one of ACTIVATIONS."""
+    return activation(linear(data, name, num_filter, norm, **attrs), act_type, f"{name}_relu")

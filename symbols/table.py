@@ -30,7 +30,7 @@ NOTES = """\
 * checkpoint: the .params file without class weights, 4 bytes a number, batch norm's moving averages included; 1 MB is
   1,000,000 bytes
 """
-LINE = "| {:<10} | {:>14} | {:>9} | {:>9} | {:>15} |"
+LINE = "| {:<11} | {:>14} | {:>9} | {:>9} | {:>15} |"
 
 
 def build(row: str) -> Symbol:

@@ -18,6 +18,9 @@ DEFAULTS = {
     "version_unit": 3,
     "version_act": "prelu",
     "version_multiplier": 1.0,
+    "version_blocks": "",
+    "version_family": 2018,
+    "densenet_dropout": 0.0,
     "bn_mom": 0.9,
 }
 
@@ -36,6 +39,25 @@ def choose(option: str, key: Key, choices: Mapping[Key, Value]) -> Value:
     if key not in choices:
         raise ValueError(f"{option} {key!r} does not exist: choose from {', '.join(map(str, choices))}")
     return choices[key]
+
+
+def is_later(version_family: int) -> bool:
+    """Return whether a version_family is that of the code of 2019 to 2021: yes for 2021, no for 2018."""
+    return choose("version_family", version_family, {2018: False, 2021: True})
+
+
+def activation_of(version_act: str, version_family: int) -> str:
+    """Return the activation of a network that has only PReLU in the code of 2018.
+
+    Raises:
+        ValueError: Another activation with version_family 2018.
+    """
+    if not is_later(version_family) and version_act != DEFAULTS["version_act"]:
+        raise ValueError(
+            f"version_act {version_act!r} is of the code of 2021 in this network: set version_family to 2021 too, or "
+            f"leave version_act at {DEFAULTS['version_act']!r}"
+        )
+    return version_act
 
 
 def network_builder(get_symbol: Callable[..., Symbol]) -> Callable[..., Symbol]:

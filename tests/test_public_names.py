@@ -31,7 +31,7 @@ PROMISED = {  # module -> names
     "eval.verification": ["load_bin", "test", "evaluate", "main"],
     "image_iter": ["FaceImageIter"],
     "losses": ["arcface"],
-    "symbols": ["get_symbol", "get_initializer", "NAMES"],
+    "symbols": ["from_config", "get_symbol", "get_initializer", "NAMES"],
     "symbols.fdensenet": ["get_symbol"],
     "symbols.finception_resnet_v2": ["get_symbol"],
     "symbols.fdpn": ["get_symbol"],

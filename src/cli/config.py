@@ -16,12 +16,14 @@ import json
 import os
 import runpy
 from pathlib import Path
-from typing import Any, Collection, Mapping, NamedTuple, Sequence, get_type_hints
+from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence, get_type_hints
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import group_fields, parse_value
 from insightface_mx.cli.parser import CommandParser
 from insightface_mx.files.wrong_file import refuse_wrong_file
+
+Translate = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Preset(NamedTuple):
@@ -34,16 +36,19 @@ class Preset(NamedTuple):
 class ConfigParser(CommandParser):
     """A parser with the option --config, whose file or preset takes the place of the defaults."""
 
-    def __init__(self, *, options: type[Any], presets: Mapping[str, Preset], **settings: Any) -> None:
+    def __init__(
+        self, *, options: type[Any], presets: Mapping[str, Preset], translate: Translate = dict, **settings: Any
+    ) -> None:
         """Make a parser that knows --config and --help.
 
         Args:
             options: The dataclass of groups of the command's options, such as `options.SoftmaxOptions`.
             presets: Presets by name; their values are checked like those of a file.
+            translate: Turns the keys and values of a file into options; raises ValueError for a file it cannot read.
             settings: Arguments of CommandParser.
         """
         super().__init__(**settings)
-        self._options, self._presets = options, presets
+        self._options, self._presets, self._translate = options, presets, translate
         width = max(map(len, presets), default=0)
         lines = [f"{name:{width}}  {preset.description}" for name, preset in presets.items()]
         group = self.add_argument_group("config", "\n".join(["presets:", *lines]) if lines else None)
@@ -65,18 +70,21 @@ class ConfigParser(CommandParser):
         """
         parsed, rest = super().parse_known_args(args, namespace)
         if parsed.config:
-            values = read_config(parsed.config, self._options, self._presets)
+            values = read_config(parsed.config, self._options, self._presets, self._translate)
             parsed, rest = super().parse_known_args(args, argparse.Namespace(**values))
         return parsed, rest
 
 
-def read_config(source: str, options: type[Any], presets: Mapping[str, Preset]) -> dict[str, Any]:
+def read_config(
+    source: str, options: type[Any], presets: Mapping[str, Preset], translate: Translate = dict
+) -> dict[str, Any]:
     """Read the values of a config file or preset.
 
     Args:
         source: Name of a preset, or path of a file.
         options: The dataclass of groups of the command's options.
         presets: Presets by name.
+        translate: Turns the keys and values of a file into options, see ConfigParser.
 
     Returns:
         Values by field name, parsed as those of the command line.
@@ -93,6 +101,10 @@ def read_config(source: str, options: type[Any], presets: Mapping[str, Preset]) 
         given = _read_file(source)
     if not isinstance(given, Mapping):
         raise UserError(f"--config {source}: it must hold names of options with their values")
+    try:
+        given = translate(given)
+    except ValueError as error:
+        raise UserError(f"--config {source}: {error}") from None
     kinds = {name: kind for group in get_type_hints(options).values() for name, kind in get_type_hints(group).items()}
     fields = {field.name: field for _, field in group_fields(options)}
     values = {}

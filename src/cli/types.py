@@ -67,6 +67,7 @@ POSITIVE = Range("more than 0", lambda value: value > 0)
 AT_LEAST_ONE = Range("1 or more", lambda value: value >= 1)
 ZERO_OR_ONE = Range("0 or 1", lambda value: value in (0, 1))
 ZERO_TO_TWO = Range("0, 1 or 2", lambda value: value in (0, 1, 2))
+ZERO_TO_LESS_THAN_ONE = Range("from 0 to less than 1", lambda value: 0 <= value < 1)
 ZERO_TO_ONE = Range("from 0 to 1", lambda value: 0 <= value <= 1)
 
 

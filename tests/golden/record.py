@@ -3,8 +3,8 @@
     python tests/golden/record.py
 
 A file begins with the call that builds the network; this script builds it and writes the file again. The graphs were
-recorded from the 2018 code on MXNet 1.9.1, so the files must not change: `git diff` shows a changed network. A new
-case is a new file that holds its first line.
+recorded from the 2018 code on MXNet 1.9.1, those of later-*.txt from the code of 2019 to 2021, so the files must not
+change: `git diff` shows a changed network. A new case is a new file that holds its first line.
 
     fresnet.get_symbol(512, 18, version_se=0)                              the call
     output (2, 512)                                                        of BATCH, two 112x112 images

@@ -16,7 +16,7 @@ from insightface_mx.symbols.variants import DEFAULTS
 
 CASES = sorted(record.FOLDER.glob("*.txt"))
 
-PARAMETERS = {
+PARAMETERS = {  # r98, r134 and r160 as in the recorded graphs
     "d121": 32716288,
     "d161": 81890400,
     "d169": 54303232,
@@ -24,6 +24,7 @@ PARAMETERS = {
     "i2": 167723292,
     "m1": 28911616,
     "m2": 33970256,
+    "mnas": 28639116,
     "n": 185884566,
     "p68": 93661152,
     "p92": 102488256,
@@ -35,10 +36,16 @@ PARAMETERS = {
     "r50": 43590848,
     "r74": 55996864,
     "r90": 63677120,
+    "r98": 71945408,
+    "r99": 69584320,
     "r100": 65156160,
     "r101": 93955712,
     "r124": 124458880,
+    "r134": 87897536,
+    "r136": 86422080,
+    "r140": 87013696,
     "r152": 109637760,
+    "r160": 90857408,
     "r200": 114139264,
     "r269": 151602816,
     "s20": 24501952,
@@ -50,6 +57,7 @@ PARAMETERS = {
     "t100": 65151936,
     "t101": 65151936,
     "t152": 70761536,
+    "vargfacenet": 3794848,
     "x": 31005112,
     "y1": 13758848,
     "y2": 14685952,
@@ -80,7 +88,7 @@ def attribute(symbol, name, key):
 
 
 def test_no_recorded_case_is_missing():
-    assert len(CASES) == 65
+    assert len(CASES) == 77
 
 
 @pytest.mark.slow
@@ -271,17 +279,34 @@ def test_images_of_another_size_are_fine_where_the_output_allows():
         ("m1", {"version_input": 2}, "version_input 2 does not exist: choose from 0, 1$"),
         ("r18", {"version_se": 2}, "version_se 2 does not exist: choose from 0, 1$"),
         ("r18", {"version_act": "swish"}, "version_act 'swish' does not exist: choose from prelu, relu"),
+        ("r50", {"version_family": 2021}, "r50 is the same network in 2018 and 2021 with these options"),
+        ("y1", {"version_family": 2021}, "y1 is the same network in 2018 and 2021"),
+        ("r18", {"version_family": 2021, "version_act": "relu"}, "r18 is the same network in 2018 and 2021"),
+        ("s20", {"version_family": 2021}, "the code of 2021 has no network s20: leave version_family at 2018"),
+        ("r101", {"version_family": 2019}, "version_family 2019 does not exist: choose from 2018, 2021"),
+        ("r101", {"version_family": 2021, "version_unit": 5}, "only r101, r124, r152, r200, r269 of 2018 have them"),
+        ("d121", {"version_family": 2021, "version_input": 0}, "fdensenet does not use version_input"),
+        ("d121", {"densenet_dropout": 0.2}, "fdensenet does not use densenet_dropout: leave it at 0.0"),
+        ("y1", {"version_act": "relu"}, "version_act 'relu' is of the code of 2021 in this network"),
+        ("m1", {"version_act": "relu"}, "version_act 'relu' is of the code of 2021 in this network"),
+        ("y1", {"version_blocks": "1,4,6"}, "version_blocks 1,4,6: give 4 whole numbers above 0"),
+        ("y1", {"version_blocks": "1,4,0,2"}, "version_blocks 1,4,0,2: give 4 whole numbers"),
+        ("r18", {"version_blocks": "1,4,6,2"}, "fresnet does not use version_blocks"),
+        ("vargfacenet", {"version_multiplier": 1.1}, "groups of other than 8 channels: choose a multiple of 0.25"),
+        ("mnas", {"version_multiplier": 0.01}, "at least 1/16"),
+        ("p92", {"version_output": "SFC"}, "version_output SFC needs a multiple of 512 channels"),
         ("r18", {"version_output": "EX"}, "version_output 'EX' does not exist: choose from E, F"),
         ("r18", {"version_output": "AXE"}, "version_output 'AXE' does not exist"),
-        ("r18", {"version_unit": 5}, "depth of 101 or more"),
+        ("r18", {"version_unit": 5}, "only r101, r124, r152, r200, r269 of 2018 have them"),
         ("m1", {"version_multiplier": 0.01}, "at least 1/32"),
         ("y1", {"version_multiplier": 0.01}, "at least 1/64"),
         ("m1", {"version_multiplier": 0.25, "version_output": "GDC"}, "multiple of 512 channels, this network has 256"),
         ("s20", {"version_output": "GDC"}, "spherenet does not use version_output: leave it at 'E'"),
         (
-            "y1",
+            "y2",
             {"version_se": 1},
-            r"does not use version_se: leave it at 0 \(it uses: version_output, version_multiplier, bn_mom\)",
+            r"does not use version_se: leave it at 0 \(it uses: version_output, version_act, version_multiplier, "
+            r"version_blocks, version_family, bn_mom\)",
         ),
         ("r18", {"version_input": 0, "version_output": "GDC"}, "cannot take 112x112 images.*map of at least 7x7"),
         ("r18", {"image_size": (112, 96), "version_output": "GDC"}, "cannot take 112x96 images"),

@@ -119,6 +119,6 @@ def test_help_does_without_mxnet():
 
 
 def test_the_package_has_no_other_names_than_its_networks():
-    assert sorted(symbols.__all__) == ["Family", "NAMES", "NETWORKS", "get_initializer", "get_symbol"]
+    assert sorted(symbols.__all__) == ["Family", "NAMES", "NETWORKS", "from_config", "get_initializer", "get_symbol"]
     with pytest.raises(AttributeError, match="has no attribute 'get_head'"):
         symbols.get_head  # noqa: B018
