@@ -89,6 +89,17 @@ def get_symbol(
     return get_fc1(body, num_classes, version_output, bn_mom, act_type=version_act if later else "prelu")
 
 
+def count_layers(num_layers: int, *, version_unit: int = 3, version_se: int = 0, version_family: int = 2018) -> int:
+    """Count the convolutions and the dense layer of output E without building the network; 0 where there is none."""
+    units = sum(choose("depth", num_layers, UNITS))
+    bottle_neck = num_layers in BOTTLENECK and not is_later(version_family)
+    if version_unit == 5 and not bottle_neck:
+        return 0
+    in_a_unit = (3 if bottle_neck else 2) + (2 if version_se else 0)
+    projections = 0 if version_unit == 4 else len(BASIC_FILTERS)
+    return 2 + units * in_a_unit + projections
+
+
 def residual_unit_v1(
     data: Symbol, num_filter: int, stride: Pair, dim_match: bool, name: str, bottle_neck: bool, **options: Any
 ) -> Symbol:

@@ -76,6 +76,8 @@ NAMES: dict[str, tuple[Family, tuple[int, ...]]] = {  # every network's family, 
     **{key: (family, ()) for key, family in NETWORKS.items() if not family.depths},
     **{f"{key}{depth}": (family, (depth,)) for key, family in NETWORKS.items() for depth in family.depths},
 }
+# networks whose graphs differ between the two codes with all other options at their defaults
+DIFFERING = (*(f"d{depth}" for depth in fdensenet.BLOCKS), *(f"r{depth}" for depth in fresnet.BOTTLENECK))
 LATER = ("mnas", "vargfacenet", *(f"r{depth}" for depth in fresnet.LATER))  # networks that only the code of 2021 has
 
 

@@ -6,36 +6,32 @@ graph of its own, and its fingerprint is taken. The first whose fingerprint ends
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
-import itertools
-import typing
-from collections import Counter
-from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
+from typing import Iterator, NamedTuple
 
 import numpy as np
 
 from insightface_mx.base.compat import Symbol
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.types import USUAL_SIZE, Size
+from insightface_mx.cli.types import Size
 from insightface_mx.conversion.fingerprint import TRAINED, Fingerprint, Step, describe, take_fingerprint
 from insightface_mx.conversion.fold_norms import LINEAR
-from insightface_mx.conversion.operators import ACTIVATIONS, from_symbol
+from insightface_mx.conversion.operators import from_symbol
+from insightface_mx.conversion.possible_networks import (
+    FIRST_OUTPUT,
+    Kinds,
+    Versions,
+    build,
+    count_layers,
+    kinds_of_steps,
+    layer_kinds,
+    possible_networks,
+    versions_of,
+)
 from insightface_mx.onnx_files.graph import Constants
-from insightface_mx.symbols import NAMES, get_symbol
 from insightface_mx.symbols.symbol_utils import HEADS
 
-PIXEL_MEAN = 127.5  # what all networks here subtract from the images, but those of version_input 2
-FIRST_OUTPUT = "E"
-OUTPUTS = [output for output in HEADS if output not in ("Z", "A", "AX", "B", "BX")]  # those with an embedding
+OUTPUTS = [output for output in HEADS if output not in ("Z", "A", "AX", "B", "BX", "FC")]  # with an embedding; FC is I
 MAX_LAYERS_IN_OUTPUT = 2
-USUAL_LENGTH = 512  # of the embedding
-FIRST_FILTERS = {"m": 32, "y": 64}  # of families that version_multiplier scales: filters of the first convolution
-
-Versions = Dict[str, Any]  # options of get_symbol
-VersionsKey = Tuple[Tuple[str, Any], ...]
-Kinds = typing.Counter[Tuple[Any, ...]]  # kind of layer -> how many
 
 
 class Candidate(NamedTuple):
@@ -112,113 +108,40 @@ def _candidates(fingerprint: Fingerprint, image_size: Size) -> Iterator[Candidat
 
 
 def _likely_networks(fingerprint: Fingerprint) -> list[tuple[str, Versions]]:
-    """Return the networks with about as many layers as the graph, nearest first; if there is none, the nearest."""
+    """Return the networks with about the layers of the graph, nearest first.
+
+    If there is none, those with about as many layers, and if there is none, the nearest.
+    """
     wanted = sum(step.node.op in LINEAR for step in fingerprint.steps)
-    ranked = []
-    for network, versions in _possible_networks(fingerprint):
-        layers = sum(_layer_kinds(network, _key(versions)).values())
-        if layers:
-            ranked.append((abs(layers - wanted), network, versions))
-    ranked.sort(key=lambda entry: entry[0])
+    counted = [(count_layers(*entry), *entry) for entry in possible_networks(fingerprint)]
+    ranked = sorted(
+        ((abs(layers - wanted), network, versions) for layers, network, versions in counted if layers),
+        key=lambda entry: entry[0],
+    )
     likely = [(network, versions) for distance, network, versions in ranked if distance <= MAX_LAYERS_IN_OUTPUT]
     if not likely:
         _, network, versions = ranked[0]
         return [(network, versions)]
-    return likely
+    kinds = kinds_of_steps(fingerprint)
+    return [entry for entry in likely if _differ_in_output(layer_kinds(*entry), kinds)] or likely
 
 
-def _possible_networks(fingerprint: Fingerprint) -> Iterator[tuple[str, Versions]]:
-    """Yield all networks with all versions that fit the graph's operators, first filters and input."""
-    for network in reversed(list(NAMES)):  # r50 before r49, which is the same
-        choices = _choices(network, fingerprint)
-        for values in itertools.product(*choices.values()):
-            yield network, dict(zip(choices, values))
-
-
-def _choices(network: str, fingerprint: Fingerprint) -> dict[str, Sequence[Any]]:
-    """Return the values that each version of a network can have; version_output is a matter of its own."""
-    operators = {step.node.op for step in fingerprint.steps}
-    activations = [name for name, operator in ACTIVATIONS.items() if operator in operators]
-    if activations != ["sigmoid"]:  # next to another activation, sigmoid belongs to squeeze-excite
-        activations = [name for name in activations if name != "sigmoid"]
-    choices: dict[str, Sequence[Any]] = {
-        "version_input": (1, 0) if np.allclose(fingerprint.mean, PIXEL_MEAN) else (2,),
-        "version_unit": (3, 1, 2, 4, 5),
-        "version_se": (0, 1) if "Sigmoid" in operators else (0,),
-        "version_act": activations,
-    }
-    usual = FIRST_FILTERS.get(network[0])
-    if usual and _first_filters(fingerprint) != usual:
-        choices["version_multiplier"] = (_first_filters(fingerprint) / usual,)
-    elif network.startswith("t"):
-        choices["version_multiplier"] = (1.0, 4.0)
-    known = _versions_of(network)
-    return {key: values for key, values in choices.items() if key in known}
-
-
-def _first_filters(fingerprint: Fingerprint) -> int:
-    """Return the number of filters of the first step; 0 where that is no convolution."""
-    node = fingerprint.steps[0].node
-    return len(fingerprint.graph.constants[node.inputs[1]]) if node.op == "Conv" else 0
-
-
-def _versions_of(network: str) -> Sequence[str]:
-    """Return the options that the builder of a network takes."""
-    family, _ = NAMES[network]
-    return list(inspect.signature(family.builder).parameters)
+def _differ_in_output(ours: Kinds, theirs: Kinds) -> bool:
+    """Return whether layers are of the same kinds, but for as many as the output can have."""
+    return max(sum((ours - theirs).values()), sum((theirs - ours).values())) <= MAX_LAYERS_IN_OUTPUT
 
 
 def _outputs_of(network: str) -> list[str]:
     """Return the values of version_output that a network has."""
-    return OUTPUTS if "version_output" in _versions_of(network) else [FIRST_OUTPUT]
-
-
-def _key(versions: Versions) -> VersionsKey:
-    """Return the versions that convolutions and dense layers depend on, to be a key of a dict."""
-    return tuple((key, value) for key, value in versions.items() if key != "version_act")
-
-
-@functools.lru_cache(maxsize=None)
-def _layer_kinds(network: str, versions: VersionsKey) -> Kinds:
-    """Count the convolutions and dense layers with the first output by kind; none: there is no such network."""
-    symbol = _build(network, {**dict(versions), "version_output": FIRST_OUTPUT}, USUAL_LENGTH, USUAL_SIZE)
-    if symbol is None:
-        return Counter()
-    attributes = symbol.attr_dict()
-    weights = [name[: -len("weight")] for name in symbol.list_arguments() if name.endswith("weight")]
-    return Counter(_kind_of_attributes(attributes.get(name[:-1], attributes.get(f"{name}fwd", {}))) for name in weights)
-
-
-def _kind_of_attributes(attributes: dict[str, str]) -> tuple[Any, ...]:
-    """Return the kind of a convolution or dense layer in MXNet: kernel, strides, and whether it has groups."""
-    if "kernel" not in attributes:
-        return ("dense",)
-    kernel, strides = (ast.literal_eval(attributes.get(key, "(1, 1)")) for key in ("kernel", "stride"))
-    return kernel, strides, int(attributes.get("num_group", 1)) > 1
-
-
-def _kind_of_step(step: Step) -> tuple[Any, ...]:
-    """Return the same for a step of a fingerprint."""
-    if step.key[0] == "dense":
-        return ("dense",)
-    _, (strides, *_, groups), shape = step.key
-    return shape[2:], strides, groups > 1
+    return OUTPUTS if "version_output" in versions_of(network) else [FIRST_OUTPUT]
 
 
 def _candidate(network: str, versions: Versions, fingerprint: Fingerprint, image_size: Size) -> Candidate | None:
     """Build a network with an embedding as long as the graph's; None where it cannot be built."""
-    symbol = _build(network, versions, _embedding_length(fingerprint), image_size)
+    symbol = build(network, versions, _embedding_length(fingerprint), image_size)
     if symbol is None:
         return None
     return Candidate(network, versions, symbol, fingerprint_of_symbol(symbol, image_size))
-
-
-def _build(network: str, versions: Versions, length: int, image_size: Size) -> Symbol | None:
-    """Return the symbol of a network; None where these versions do not go together."""
-    try:
-        return get_symbol(network, length, image_size=image_size, **versions)
-    except ValueError:
-        return None
 
 
 def _embedding_length(fingerprint: Fingerprint) -> int:
@@ -279,13 +202,7 @@ def _nearest(compared: list[Candidate], fingerprint: Fingerprint, image_size: Si
 
     Of the outputs of that network, the one that shares most steps with the graph is taken.
     """
-    kinds = Counter(_kind_of_step(step) for step in fingerprint.steps if step.node.op in LINEAR and len(step.key) > 2)
-
-    def likeness(entry: tuple[str, Versions]) -> float:
-        of_network = _layer_kinds(entry[0], _key(entry[1]))
-        return sum((of_network & kinds).values()) / max(1, sum((of_network | kinds).values()))
-
-    network, versions = max(_possible_networks(fingerprint), key=likeness)
+    network, versions = _most_alike(fingerprint)
     same = [candidate for candidate in compared if (candidate.network, candidate.plain_versions) == (network, versions)]
     if not same:
         candidate = _candidate(network, {**versions, "version_output": FIRST_OUTPUT}, fingerprint, image_size)
@@ -297,6 +214,29 @@ def _nearest(compared: list[Candidate], fingerprint: Fingerprint, image_size: Si
     theirs = _first_unknown(fingerprint, nearest.fingerprint)
     expected = _first_unknown(nearest.fingerprint, fingerprint)
     return f"Nearest is {nearest.title}: the file has {theirs} where that has {expected}"
+
+
+def _most_alike(fingerprint: Fingerprint) -> tuple[str, Versions]:
+    """Return the first network of those whose layers are of the same kinds as the graph's most often.
+
+    A network is built only where the number of its layers leaves it a chance.
+    """
+    kinds = kinds_of_steps(fingerprint)
+    entries = list(possible_networks(fingerprint))
+
+    def bound(index: int) -> float:
+        counts = sum(kinds.values()), count_layers(*entries[index])
+        return min(counts) / max(1, *counts)
+
+    best, found = -1.0, 0
+    for index in sorted(range(len(entries)), key=bound, reverse=True):
+        if bound(index) < best:
+            break
+        ours = layer_kinds(*entries[index])
+        likeness = sum((ours & kinds).values()) / max(1, sum((ours | kinds).values()))
+        if (likeness, -index) > (best, -found):
+            best, found = likeness, index
+    return entries[found]
 
 
 def _first_unknown(fingerprint: Fingerprint, other: Fingerprint) -> str:

@@ -23,19 +23,27 @@ from insightface_mx.symbols import get_symbol
 
 NETWORKS = {  # name: network and versions of a round trip with small images
     "d": ("d121", {"version_input": 0, "version_output": "GAP"}),
+    "d gluon": ("d121", {"version_family": 2021, "version_output": "GAP"}),
     "m1": ("m1", {"version_multiplier": 0.25, "version_output": "J"}),
     "m2": ("m2", {"version_output": "GAP"}),
+    "mnas": ("mnas", {"version_multiplier": 0.25, "version_output": "GAP"}),
+    "r basic": ("r101", {"version_family": 2021}),
     "r bn_data": ("r18", {"version_input": 2, "version_output": "F"}),
     "r excited": ("r18", {"version_se": 1, "version_output": "H"}),
     "r v1": ("r18", {"version_unit": 1, "version_input": 0, "version_act": "tanh", "version_output": "GAP"}),
     "r v2": ("r18", {"version_unit": 2, "version_output": "I"}),
     "r v4": ("r18", {"version_unit": 4, "version_act": "softrelu"}),
+    "r separable": ("r18", {"version_output": "SFC"}),
     "s": ("s20", {}),
     "t": ("t50", {}),
+    "vargfacenet": ("vargfacenet", {"version_multiplier": 0.5, "version_output": "J"}),
     "x": ("x", {"version_input": 0, "version_output": "GAP"}),
     "y": ("y1", {"version_output": "E"}),
+    "y blocks": ("y1", {"version_blocks": "2,3,1,1"}),
+    "y relu": ("y1", {"version_family": 2021, "version_act": "relu", "version_output": "GAP"}),
     "y norm-aware": ("y1", {"version_output": "GNAP"}),
 }
+SIZES = {"d121": 56, "vargfacenet": 112}  # sides of the images
 SAME_IF_FOLDED = dict.fromkeys("FHIJ", "E")  # outputs that differ in norms and dropout only
 
 
@@ -57,7 +65,7 @@ def test_a_prefix_that_another_process_writes(tmp_path, capsys):
 )
 def test_a_network_comes_back_as_it_went(name, folded, tmp_path, capsys):
     network, versions = NETWORKS[name]
-    size = 56 if network == "d121" else 28
+    size = SIZES.get(network, 28)
     symbol, params = save_network(tmp_path / "there", network, size=size, **versions)
     path = tmp_path / "network.onnx"
     options = ["--fold-norms"] if folded else []

@@ -211,3 +211,25 @@ def test_graphs_are_compared_node_by_node(tmp_path, capsys):
 def test_vargfacenet_has_about_5_million_parameters():
     """As in the paper: 5.0 M, 1.0 G multiplications, at multiplier 1.25."""
     assert count_parameters(get_symbol("vargfacenet", 512, version_multiplier=1.25, version_output="J")) == 4957512
+
+
+@pytest.mark.parametrize("version_family", [2018, 2021])
+@pytest.mark.parametrize("version_se", [0, 1])
+@pytest.mark.parametrize("version_unit", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("depth", [18, 101])
+def test_layers_are_counted_without_building(depth, version_unit, version_se, version_family):
+    versions = {"version_unit": version_unit, "version_se": version_se, "version_family": version_family}
+    counted = fresnet.count_layers(depth, **versions)
+    if version_unit == 5 and (depth, version_family) != (101, 2018):
+        assert counted == 0
+        return
+    built = operators(fresnet.get_symbol(64, depth, **versions))
+    assert counted == sum(operator in ("Convolution", "FullyConnected") for operator in built)
+
+
+def test_the_names_that_differ_are_those_of_both_codes_with_other_graphs():
+    both = [name for name, (family, _) in symbols.NAMES.items() if family.later and name not in symbols.networks.LATER]
+    small = [name for name in both if name[0] != "r" or int(name[1:]) < 102]
+    expected = [name for name in small if symbols.networks.family_of(name, 64, {}) == 2021]
+    assert [name for name in small if name in symbols.networks.DIFFERING] == expected
+    assert len(symbols.networks.DIFFERING) == 4 + 5
