@@ -24,8 +24,8 @@ PIXEL_MEAN = 127.5  # what all networks here subtract from the images, but those
 FIRST_OUTPUT = "E"
 USUAL_LENGTH = 512  # of the embedding
 # of networks that version_multiplier scales: filters of the first convolution
-FIRST_FILTERS = {"m1": 32, "mnas": 32, "vargfacenet": 32, "y1": 64, "y2": 64}
-PRELU_ALONE = ("m1", "y1", "y2")  # networks that have no other activation in the code of 2018
+FIRST_FILTERS = {"m1": 32, "mnas": 32, "vargfacenet": 32, "y1": 64, "y2": 64, "y3": 64}
+PRELU_ALONE = ("m1", "y1", "y2", "y3")  # networks that have no other activation in the code of 2018
 NAMED_BLOCKS = ((1, 4, 6, 2), (2, 8, 16, 4))  # of y1 and y2
 STAGES = 4  # of y1
 
