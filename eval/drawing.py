@@ -75,7 +75,7 @@ PAIRS = Words(
     "the threshold of the accuracy, the median of the folds",
 )  # fmt: skip
 SEARCHES = Words(
-    "Mated searches", "non-mated searches", "FPIR", "TPIR", "FNIR", "that of FPIR 0.01",
+    "Mated searches", "non-mated searches", "FPIR", "TPIR", "FNIR", "the threshold of FPIR 0.01",
 )  # fmt: skip
 Draw = Callable[..., None]  # on matplotlib's axes
 
@@ -133,6 +133,7 @@ def search_line(name: str, found: Searches, threshold: float | None = None) -> L
     """Return what figures draw of searches: TPIR and FPIR, and the mates' similarities; both kinds must be there."""
     mated, scores = found.rank > 0, found.scores
     curve = curves.det(scores[mated], scores[~mated])
+    curve = curves.Det(*(values[np.isfinite(curve.threshold) | (curve.threshold > 0)] for values in curve))
     genuine, impostor = Scores.of(found.mate[mated]), Scores.of(scores[~mated])
     return Line(name, genuine, impostor, curve, threshold)
 

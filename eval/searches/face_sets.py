@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -95,6 +96,22 @@ def open_faces(path: str, identity_from: str | None) -> Faces:
     if nobody:
         raise UserError(f"{path}: {shorten(nobody[0])} is in no identity's folder; see --identity-from")
     return Faces(path, photos, names, bool(files))
+
+
+def split_first(faces: Faces) -> tuple[Faces, Faces]:
+    """Return the first face, by name, of each identity with several faces, and all other faces.
+
+    Raises:
+        UserError: No identity has several faces.
+    """
+    counts = Counter(faces.identities)
+    first: dict[str, int] = {}
+    for place in sorted(range(len(faces.names)), key=faces.names.__getitem__):
+        first.setdefault(faces.photos[place].identity, place)
+    chosen = {place for identity, place in first.items() if counts[identity] > 1}
+    if not chosen:
+        raise UserError(f"{faces.path} holds no identity with two faces: there is no gallery for --first-as-gallery")
+    return faces.chosen(sorted(chosen)), faces.chosen([p for p in range(len(faces.names)) if p not in chosen])
 
 
 def _feature_files(folder: str) -> list[str]:

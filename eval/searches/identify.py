@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """
 insightface-identify --gallery lfw/gallery --probes lfw/probes --aligned --model model/r50,1 --csv probes.csv
+insightface-identify --probes lfw --first-as-gallery --aligned --model model/r50,1 --report lfw.html
 insightface-identify --gallery tiny/Gallery_Match --probes tiny/Probe --distractors tiny/Gallery_Distractor \\
   --identity-from name --any-mate --ranks 1,5,20 --aligned --model model/r50,1
 insightface-identify --probes facescrub --distractors megaface --exclude noises.txt --aligned --model model/r50,1
@@ -99,6 +100,8 @@ def find_sets(args: argparse.Namespace) -> tuple[dict[str, Faces], set[str]]:
             for role, faces in sets.items()
         }
         listed.report_unknown()
+    if args.first_as_gallery:
+        sets["gallery"], sets["probes"] = face_sets.split_first(sets["probes"])
     for role in sets.keys() - {"probes"}:
         set_checks.refuse_same_photos(sets[role], role, sets["probes"])
     if "gallery" in sets and "distractors" not in sets:
@@ -113,15 +116,20 @@ def find_sets(args: argparse.Namespace) -> tuple[dict[str, Faces], set[str]]:
 
 def refuse_contradictions(args: argparse.Namespace) -> None:
     """Raise UserError if options do not go together."""
-    if not (args.gallery or args.distractors):
-        raise UserError("give --gallery, or --distractors, or both: there is nothing to search in")
-    if args.sheet and not args.gallery:
+    has_gallery = bool(args.gallery or args.first_as_gallery)
+    if not (has_gallery or args.distractors):
+        raise UserError(
+            "give --gallery, or --distractors, or both, or --first-as-gallery: there is nothing to search in"
+        )
+    if args.gallery and args.first_as_gallery:
+        raise UserError("--first-as-gallery takes the gallery from the probes: leave --gallery out")
+    if args.sheet and not has_gallery:
         raise UserError("--sheet draws the errors of searches in a gallery: give --gallery")
-    if args.gallery:
+    if has_gallery:
         given = [name for name in ("devkit", "clean_as_published", "as_published") if getattr(args, name)]
         if given:
-            raise UserError(f"--{given[0].replace('_', '-')} goes with MegaFace's rule: leave --gallery out")
-    if args.any_mate and not args.gallery:
+            raise UserError(f"--{given[0].replace('_', '-')} goes with MegaFace's rule: leave the gallery out")
+    if args.any_mate and not has_gallery:
         raise UserError("--any-mate is a rule of searches in a gallery: give --gallery")
     if args.clean_as_published and (args.export_features or not args.exclude):
         raise UserError(
@@ -136,6 +144,12 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--gallery", metavar="DIR", help="faces of known identities (default: each probe's mates, one by one)")
     add("--probes", metavar="DIR", required=True, help="faces to look for")
+    add(
+        "--first-as-gallery",
+        action="store_true",
+        help="the gallery is the first face, by name, of each identity with several among the probes; identities with "
+        "one face are non-mates",
+    )
     add("--distractors", metavar="DIR", help="faces of others, which are added to the gallery")
     add(
         "--identity-from",

@@ -44,7 +44,8 @@ def write(
     """
     about = outputs.about()
     settings = {
-        **{name: getattr(args, name) for name in ("gallery", "probes", "distractors")},
+        **{f"{role}_set": getattr(args, role) for role in ("gallery", "probes", "distractors")},
+        "first_as_gallery": args.first_as_gallery,
         **({"model": args.model} if not embedding.settings else embedding.settings),
         "mirror": args.mirror,
         "any_mate": args.any_mate,
@@ -58,7 +59,7 @@ def write(
         texts[args.json] = json.dumps(content, indent=1, allow_nan=False) + "\n"
     if args.report:
         tables = [("Search", outputs.as_shown(settings)), ("This page", outputs.about_text(about))]
-        texts[args.report] = identify_page.make_page(result, found, embedding.reader, tables)
+        texts[args.report] = identify_page.make_page(result, found, embedding.reader, _short_name(args.model), tables)
     if args.devkit and isinstance(result, MateRanks):
         with report_write_errors(args.devkit):
             os.makedirs(args.devkit, exist_ok=True)
@@ -75,3 +76,8 @@ def write(
         if cells:
             with report_write_errors(args.sheet):
                 bad_cases.save_sheet(args.sheet, cells)
+
+
+def _short_name(model: str | None) -> str:
+    """Return what figures call a network; None: there are feature files alone."""
+    return os.path.basename(model) if model else "features"

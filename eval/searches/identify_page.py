@@ -19,6 +19,7 @@ def make_page(
     result: GallerySearch | MateRanks,
     rates: Sequence[Rate],
     reader: FaceReader | None,
+    model: str,
     settings: Sequence[tuple[str, Mapping[str, object]]],
 ) -> str:
     """Return the page.
@@ -27,6 +28,7 @@ def make_page(
         result: The searches.
         rates: Their rates.
         reader: Reads the photos; None where there are feature files alone: no faces are shown then.
+        model: What figures call the network.
         settings: Title and entries of each table of settings.
 
     Raises:
@@ -34,7 +36,7 @@ def make_page(
     """
     name = os.path.basename(os.path.normpath(result.probes.path))
     parts = [_overview(result, rates), f"<h2>{text(name)}</h2>"]
-    parts.append(page_parts.figures(_drawn(name, result), [name]))
+    parts.append(page_parts.figures(_drawn(name, model, result), [model]))
     if isinstance(result, GallerySearch) and reader and not result.probes.are_features:
         missed, alarms = result.face_figures(reader, MOST_FACES)
         parts.append(page_parts.faces("Missed mates", "the first candidate is somebody else", missed))
@@ -67,21 +69,18 @@ def _overview(result: GallerySearch | MateRanks, rates: Sequence[Rate]) -> str:
     return table(headings, rows) + page_parts.notes(notes)
 
 
-def _drawn(name: str, result: GallerySearch | MateRanks) -> list[tuple[str, str]]:
+def _drawn(name: str, model: str, result: GallerySearch | MateRanks) -> list[tuple[str, str]]:
     """Return SVG and caption of each figure that there can be."""
     if isinstance(result, MateRanks):
-        return [
-            drawing.ranks_figure(name, [(name, result.rank)]),
-            *drawing.figures(name, [_line_of_pairs(name, result)]),
-        ]
+        pairs = drawing.figures(name, [_line_of_pairs(model, result)])
+        return [drawing.ranks_figure(name, [(model, result.rank)]), *pairs]
     found = result.found.searches
-    drawn = [drawing.ranks_figure(name, [(name, found.rank[found.rank > 0])])] if found.rank.any() else []
+    drawn = [drawing.ranks_figure(name, [(model, found.rank[found.rank > 0])])] if found.rank.any() else []
     if found.rank.any() and not found.rank.all():
-        threshold = result.threshold
-        drawn += drawing.figures(name, [drawing.search_line(name, found, threshold)], drawing.SEARCHES)
+        drawn += drawing.figures(name, [drawing.search_line(model, found, result.threshold)], drawing.SEARCHES)
     return drawn
 
 
-def _line_of_pairs(name: str, result: MateRanks) -> drawing.Line:
+def _line_of_pairs(model: str, result: MateRanks) -> drawing.Line:
     genuine, impostor = (drawing.Scores(each.scores, each.times) for each in (result.genuine, result.impostor))
-    return drawing.Line(name, genuine, impostor, result.det())
+    return drawing.Line(model, genuine, impostor, result.det())

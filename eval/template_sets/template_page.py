@@ -121,7 +121,7 @@ def _pair_figures(name: str, tested: Sequence[tuple[Result, Verification]]) -> s
         )
         for result, found in tested
     ]
-    words = drawing.PAIRS._replace(threshold=f"that of FAR {FARS[marked]:g}")
+    words = drawing.PAIRS._replace(threshold=f"the threshold of FAR {FARS[marked]:g}")
     return page_parts.figures(drawing.figures(name, lines, words), [line.name for line in lines])
 
 

@@ -355,6 +355,34 @@ def test_photos_that_cannot_be_used_are_named_and_left_out(photos, tmp_path, cap
     assert "no face of it can be used" in error_of(capsys, identify, *command(photos, *sets), lines=2)
 
 
+def test_the_first_face_of_each_identity_as_gallery(photos, tmp_path, capsys):
+    """The same as with two lists; identities with one face are non-mates."""
+    folder = tmp_path / "set"
+    for path in sorted((photos / "probes").rglob("*.png")):
+        if path.parent.name < "id6" or path.name == "0.png":
+            (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+            (folder / path.parent.name / path.name).write_bytes(path.read_bytes())
+    lines = {"gallery": [f"set/id{i}/0.png,id{i}" for i in range(6)]}
+    lines["probes"] = [f"set/id{i}/{n}.png,id{i}" for i in range(6) for n in (1, 2)]
+    lines["probes"] += [f"set/id{i}/0.png,id{i}" for i in range(6, 9)]
+    for name, rows in lines.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    lists = ["--gallery", tmp_path / "gallery.csv", "--probes", tmp_path / "probes.csv"]
+    run(identify, *command(photos, *lists, "--json", tmp_path / "a.json"))
+    split = ["--probes", folder, "--first-as-gallery"]
+    run(identify, *command(photos, *split, "--json", tmp_path / "b.json", "--csv", tmp_path / "b.csv"))
+    one, other = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert (other["mated"], other["non_mated"], other["gallery"], other["first_as_gallery"]) == (12, 3, 6, True)
+    assert one["rates"] == other["rates"]
+    rows = list(csv.DictReader((tmp_path / "b.csv").read_text().splitlines()))
+    assert {row["mate"] for row in rows} == {"", *(f"id{i}/0.png" for i in range(6))}
+    message = error_of(capsys, identify, *command(photos, *split, "--gallery", photos / "gallery"))
+    assert "--first-as-gallery takes the gallery from the probes: leave --gallery out" in message
+    for path in folder.rglob("[12].png"):
+        path.unlink()
+    assert "holds no identity with two faces" in error_of(capsys, identify, *command(photos, *split))
+
+
 def test_a_list_that_names_a_missing_file(photos, tmp_path, capsys):
     (tmp_path / "probes.csv").write_text("nothing.png,id0\n")
     sets = ["--gallery", photos / "gallery", "--probes", tmp_path / "probes.csv"]

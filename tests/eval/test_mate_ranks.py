@@ -129,7 +129,7 @@ def test_centres_have_unit_length_and_repeatable_noise():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--gallery", "facescrub", "--devkit", "out"], "--devkit goes with MegaFace's rule: leave --gallery out"),
+        (["--gallery", "facescrub", "--devkit", "out"], "--devkit goes with MegaFace's rule: leave the gallery out"),
         (["--gallery", "facescrub", "--as-published"], "--as-published goes with MegaFace's rule"),
         (["--clean-as-published"], "--clean-as-published replaces the probes that --exclude names"),
         (["--any-mate"], "--any-mate is a rule of searches in a gallery"),
