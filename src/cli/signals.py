@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Iterator, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -72,7 +72,8 @@ def held_back() -> Iterator[None]:
 class Watch:
     """While the block runs, the first signal raises Interrupted in the main thread.
 
-    A second one ends the process as it is, and so do five seconds without an end. A signal that is ignored when the
+    It leaves the block as such, whatever exception it has become on its way. A second one ends the process as it is,
+    and so do five seconds without an end. A signal that is ignored when the
     block begins, as for a job in a script's background, stays ignored; in another thread than the main one nothing
     happens.
 
@@ -94,18 +95,21 @@ class Watch:
             os.set_blocking(self._writing, False)
             threading.Thread(target=self._attend, args=(reading,), daemon=True).start()
             self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+            self._print, sys.excepthook = sys.excepthook, self._uncaught
             self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
             heard = [n for n in SIGNALS if self._hears_all or signal.getsignal(n) is not signal.SIG_IGN]
             self._handlers = {number: signal.signal(number, self._handle) for number in heard}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._works:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup)
-            sys.unraisablehook = self._hook
+            sys.unraisablehook, sys.excepthook = self._hook, self._print
             os.close(self._writing)  # this ends the thread
+        if self._raised and self.signal is not None and kind is not None and issubclass(kind, Exception):
+            raise Interrupted(self.signal) from None  # what else was raised follows from the signal
 
     def let_go(self) -> None:
         """End the process at a signal from now on, as it is and without a word: its work is done."""
@@ -125,6 +129,11 @@ class Watch:
             os.write(self._writing, _DROPPED)
         else:
             self._hook(problem)
+
+    def _uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Print an exception that is not caught, but not Interrupted: numpy does, where it is imported by C code."""
+        if not isinstance(error, Interrupted):
+            self._print(kind, error, trace)
 
     def _raise_again(self, number: int) -> None:
         time.sleep(_PAUSE)  # until the main thread has left the place where the exception was dropped

@@ -189,20 +189,25 @@ def embedding_of(
         image_size: Height and width, for the message; None: unknown.
 
     Raises:
-        UserError: There is no such node; the message names the file under `prefix`, and the likely ones.
+        UserError: There is no such node, or it needs a label; the message names the file under `prefix`, and the likely
+            ones.
     """
     output = f"{node}_output"
     internals = symbol.get_internals()
     found = internals.list_outputs().count(output)
-    if found == 1:
-        return internals[output]
-    if found:
+    part = internals[output] if found == 1 else symbol
+    labels = [name for name in part.list_arguments() if name.endswith("label") and name not in (shapes or {})]
+    if found == 1 and not labels:
+        return part
+    if found > 1:
         raise UserError(f"{checkpoint.symbol_path(prefix)} has {found} outputs {output}: name another --embedding-node")
     likely = _likely_nodes(symbol, shapes or {}, image_size)
     hint = f"; the last nodes that may be it: {', '.join(likely)}" if likely else ""
+    problem = f"has no node {output}: it is not a face recognition network of the kind here"
+    if found:
+        problem = f"has in node {node} a loss of {labels[0]}, not the embedding"
     raise UserError(
-        f"{checkpoint.symbol_path(prefix)} has no node {output}: it is not a face recognition network of the kind "
-        f"here. Say with --embedding-node which node the embedding is{hint}"
+        f"{checkpoint.symbol_path(prefix)} {problem}. Say with --embedding-node which node the embedding is{hint}"
     )
 
 

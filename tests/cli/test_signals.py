@@ -66,6 +66,12 @@ MOMENTS = {
         f"import time\ndef main():\n    {READY}\n    try:\n        time.sleep(20)\n    except KeyboardInterrupt:\n"
         "        raise RuntimeError('lost')"
     ),
+    "where C code prints it and raises another": (
+        "import sys, time\nfrom insightface_mx.cli.main import make_parser, run_command\n"
+        f"def work(args):\n    {READY}\n    try:\n        time.sleep(20)\n    except KeyboardInterrupt:\n"
+        "        sys.excepthook(*sys.exc_info())\n        raise ImportError('numpy failed to import') from None\n"
+        "def main():\n    run_command(work, make_parser('it', 'command'), [])"
+    ),
 }
 
 

@@ -109,6 +109,10 @@ def test_the_error_lists_the_likely_nodes(model, capsys, photos, pair, tmp_path)
         assert re.search(says, error_of(capsys, command, *words, "--model", model), re.MULTILINE)
     with pytest.raises(UserError, match=r"has no node fc5_output: .*l2normalization1 \(12 numbers\)"):
         backends.load(model, network_input=NetworkInput("fc5"))
+    with pytest.raises(
+        UserError, match=r"has in node softmax a loss of softmax_label, not the .*l2normalization1 \(12"
+    ):
+        backends.load(model, network_input=NetworkInput("softmax"))
 
 
 def test_the_commands_embed(model, photos, pair, tmp_path, capsys):
