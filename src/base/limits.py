@@ -25,6 +25,7 @@ MAX_CHANNELS = 1 << 20  # of a layer, and other counts
 MAX_OUTPUTS = (1 << 31) - 1  # of a dense layer, classes among them
 MAX_MANIFEST_BYTES = 1 << 22  # of PREFIX-NNNN.json and PREFIX-state-N.json
 MAX_PARAMETERS = 1 << 16  # arrays of a checkpoint
+MAX_CENTRES = 16  # rows of class weights for a class; the paper of sub-centre ArcFace has up to 10
 MAX_DEVICES = 1 << 10  # index of the device that an array was on
 MAX_LAYER_VALUES = 1 << 10  # of a layer's output, for a pixel of the image; 172 in the largest layer here
 MAX_NETWORK_VALUES = 1 << 16  # of all layers' outputs, for a pixel; 17,000 in the largest network here

@@ -12,6 +12,7 @@ from insightface_mx.engine.half_precision import to_float32
 from insightface_mx.engine.network_input import EMBEDDING
 from insightface_mx.engine.symbol_graph import SymbolGraph, pair_variables
 from insightface_mx.formats import checkpoint
+from insightface_mx.training import class_weights
 
 Shape = Tuple[int, ...]
 Shapes = Dict[str, Shape]  # parameter name -> shape
@@ -27,8 +28,9 @@ def load_pretrained(
 
     A parameter with another name at the same place of an equal graph gets the name in `symbol`.
 
-    Class weights that are missing (in a slimmed checkpoint) or have another number of classes are left out, so that
-    training starts with random ones.
+    Class weights in parts or with several rows a class are joined or reduced, see `class_weights`. Class weights that
+    are missing (in a slimmed checkpoint) or have another number of classes are left out, so that training starts with
+    random ones.
 
     Args:
         text: 'PREFIX,EPOCH' of the checkpoint.
@@ -54,6 +56,9 @@ def load_pretrained(
         more = f" (and {len(names) - _NAMES_SHOWN} others)" if len(names) > _NAMES_SHOWN else ""
         logging.info("--pretrained %s: %s%s; the checkpoints of this run have the name here", text, shown, more)
     arg_params, aux_params = _renamed(arg_params, names), _renamed(aux_params, names)
+    if class_weights.NAME in expected:
+        shape = expected[class_weights.NAME]
+        arg_params = class_weights.with_one_row_a_class(prefix, saved, arg_params, shape, data_shape)
     differing = _differences(arg_params, expected, lambda name: _is_class_weight(name) and name in expected)
     if differing and strict_classes:
         raise UserError(
