@@ -55,6 +55,42 @@ def test_the_nearest_reading_is_that_of_the_public_scripts(ties):
         assert (tar, reached) == (tpr[index], fpr[index])
 
 
+def nearest_by_hand(genuine, impostor, far, every_point):
+    """The point of scikit-learn's ROC that is nearest to a FAR; of several the one with the largest TAR."""
+    labels = np.concatenate((np.ones(len(genuine)), np.zeros(len(impostor))))
+    fpr, tpr, _ = roc_curve(labels, np.concatenate((genuine, impostor)), drop_intermediate=not every_point)
+    distance = np.abs(fpr - far)
+    return max(zip(tpr[distance == distance.min()], fpr[distance == distance.min()]))
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 2, 12])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_nearest_reading_with_ties(seed, decimals):
+    """Equal scores within a kind and between the kinds; the public scripts drop intermediate points, as here."""
+    genuine, impostor = (np.round(part, decimals) for part in scores(100 + seed, 150, 900))
+    fars = [1e-6, 1e-4, 1e-3, 0.0015, 1e-2, 0.1, 0.5, 1.0]
+    found = curves.tar_at_far(genuine, impostor, fars, reading="nearest")
+    for far, tar, reached, threshold in zip(fars, *found):
+        assert (tar, reached) == nearest_by_hand(genuine, impostor, far, every_point=False)
+        assert (tar, reached) == ((genuine >= threshold).mean(), (impostor >= threshold).mean())
+        every = nearest_by_hand(genuine, impostor, far, every_point=True)
+        assert abs(every[1] - far) <= abs(reached - far)  # a dropped point may have been nearer
+        if abs(every[1] - far) == abs(reached - far):
+            assert tar <= every[0]
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 2, 12])
+def test_the_strict_reading_is_on_the_roc_with_every_point(decimals):
+    genuine, impostor = (np.round(part, decimals) for part in scores(11, 150, 900))
+    labels = np.concatenate((np.ones(150), np.zeros(900)))
+    fpr, tpr, _ = roc_curve(labels, np.concatenate((genuine, impostor)), drop_intermediate=False)
+    for far in (1e-6, 1e-3, 0.0015, 0.01, 0.1, 0.5, 1.0):
+        inside = fpr <= far + 1e-12
+        found = curves.tar_at_far(genuine, impostor, far)
+        assert found.far_reached[0] == pytest.approx(fpr[inside].max())
+        assert found.tar[0] == pytest.approx(tpr[inside].max())
+
+
 def test_29_of_100_false_accepts_are_29():
     impostor = np.arange(100.0)
     assert curves.tar_at_far([0.0], impostor, 0.29).far_reached.tolist() == [0.29]

@@ -16,6 +16,7 @@ from hostile import (
     lists,
     onnx_files,
     options,
+    reports,
     states,
     training_sets,
     verification,
@@ -37,6 +38,7 @@ GROUPS: list[Group] = [
         caches,
         onnx_files,
         options,
+        reports,
         weights,
         evaluation_files,
     )
