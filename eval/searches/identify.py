@@ -104,8 +104,12 @@ def find_sets(args: argparse.Namespace) -> tuple[dict[str, Faces], set[str]]:
         sets["gallery"], sets["probes"] = face_sets.split_first(sets["probes"])
     for role in sets.keys() - {"probes"}:
         set_checks.refuse_same_photos(sets[role], role, sets["probes"])
-    if "gallery" in sets and "distractors" not in sets:
-        set_checks.warn_of_one_identity(sets["gallery"])
+    if "gallery" in sets:
+        set_checks.warn_of_mates(sets["gallery"], sets["probes"])
+        if "distractors" not in sets:
+            set_checks.warn_of_one_identity(sets["gallery"])
+    if args.export_features:
+        set_checks.refuse_export_into_sets(args.export_features, sets.values())
     for faces in sets.values():
         if args.export_features:
             face_sets.refuse_names_outside(faces)

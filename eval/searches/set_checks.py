@@ -127,6 +127,26 @@ def warn_of_one_identity(gallery: Faces) -> None:
         logging.warning("%s holds the identity %s alone: its searches can only end at rank 1", gallery.path, name)
 
 
+def warn_of_mates(gallery: Faces, probes: Faces) -> None:
+    """Log that no probe has a mate, or that all have: some rates do not exist then."""
+    known = set(gallery.identities)
+    mated = [identity in known for identity in probes.identities]
+    if not any(mated):
+        logging.warning("%s: no identity of it is in %s (%s; there %s): rank rates and TPIR need mates", probes.path,
+                        gallery.path, shorten(probes.identities[0]), shorten(gallery.identities[0]))  # fmt: skip
+    elif all(mated):
+        logging.warning("%s: every identity of it is in %s: TPIR at FPIR needs probes without mate", probes.path,
+                        gallery.path)  # fmt: skip
+
+
+def refuse_export_into_sets(folder: str, sets: Collection[Faces]) -> None:
+    """Raise UserError if feature files would be written into a set: the next search would find them."""
+    target = os.path.join(os.path.realpath(folder), "")
+    for faces in sets:
+        if os.path.isdir(faces.path) and target.startswith(os.path.join(os.path.realpath(faces.path), "")):
+            raise UserError(f"--export-features: {folder} is in the set {faces.path}: name another folder")
+
+
 def refuse_other_length(gallery: Faces, known: np.ndarray, probes: Faces, rows: np.ndarray) -> None:
     """Raise UserError if the embeddings of gallery and probes have different lengths."""
     if known.shape[1] != rows.shape[1]:

@@ -108,6 +108,8 @@ def _meta_set(path: str, images: str | None, landmarks: str | None) -> TemplateS
                 )
         name = os.path.splitext(os.path.basename(file))[0].rpartition("_")[2]
         galleries.append(GalleryList(name, subjects))
+        if not set(probes.values()) & set(subjects.values()):
+            logging.warning("%s: no template of it has a subject of %s: there is no rate", folder.probes, file)
     if pairs is None and not galleries:
         raise UserError(f"there is no {folder.pairs} and no gallery next to it: nothing can be tested")
     people, reason = _people(pairs, galleries, probes, folder.probes) if pairs else (None, "")

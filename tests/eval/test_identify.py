@@ -256,6 +256,23 @@ def test_sets_that_do_not_go_together(sets, capsys):
     assert "nothing" in error_of(capsys, identify, "--gallery", folder / "nothing", *probes, *others)
 
 
+def test_probes_without_any_mate_and_with_mates_alone_are_said(sets, capsys):
+    folder, rows, _names, _, _ = sets
+    for name, owner in (("strangers", "q"), ("known", "p0")):
+        write_features(folder / name, rows[:1], [owner])
+    argv = ["--gallery", folder / "gallery", "--json", folder / "a.json"]
+    run(identify, *argv, "--probes", folder / "strangers")
+    said = capsys.readouterr()
+    assert f"{folder}/strangers: no identity of it is in {folder}/gallery (q; there p0): rank rates" in said.err
+    assert "rank 1               no search can tell" in said.out
+    assert {rate["value"] for rate in json.loads((folder / "a.json").read_text())["rates"]} == {None}
+    run(identify, *argv, "--probes", folder / "known")
+    assert f"known: every identity of it is in {folder}/gallery: TPIR at FPIR needs probes" in capsys.readouterr().err
+    inside = [*argv, "--probes", folder / "known", "--export-features", folder / "known" / "out"]
+    assert "known/out is in the set " in error_of(capsys, identify, *inside)
+    assert not (folder / "known" / "out").exists()
+
+
 def draw(identity, number):
     own = np.random.RandomState(identity).randint(60, 196, (4, 4, 3))
     change = np.random.RandomState(1000 + 50 * identity + number).randint(-60, 60, (4, 4, 3))

@@ -200,6 +200,20 @@ def test_without_certain_subjects_intervals_are_by_pairs(work, tmp_path, capsys,
     assert (message[:40] or "has template 74") in result["1:1"]["intervals"]
 
 
+def test_a_gallery_without_any_mate_is_said(work, tmp_path, capsys):
+    shutil.copytree(work / "IJBC" / "meta", tmp_path / "IJBC" / "meta")
+    probes = tmp_path / "IJBC" / "meta" / "ijbc_1N_probe_mixed.csv"
+    probes.write_text("TEMPLATE_ID,SUBJECT_ID\n2,0\n")
+    argv = command(work, tmp_path / "IJBC", "--images", work / "IJBC" / "loose_crop", "--json", tmp_path / "a.json")
+    run(ijb, *argv)
+    message = f"{probes}: no template of it has a subject of {tmp_path}/IJBC/meta/ijbc_1N_gallery_G2.csv"
+    assert message in capsys.readouterr().err
+    result = json.loads((tmp_path / "a.json").read_text())["results"][0]
+    assert [gallery["mated"] for gallery in result["1:N"]] == [1, 0]
+    assert result["1:N mean"]["rank_rates"]["1"] == result["1:N"][0]["rank_rates"]["1"]
+    assert result["1:N"][1]["rank_intervals"] == {"1": None, "5": None, "10": None}
+
+
 def test_many_pairs_go_through_a_histogram(monkeypatch):
     random = np.random.RandomState(0)
     subjects = np.repeat(np.arange(40), 5)
