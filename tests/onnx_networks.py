@@ -34,11 +34,16 @@ def random_params(symbol: Symbol, data_shape: tuple[int, ...], seed: int = 0) ->
     }
 
 
+def _is_slope(name: str) -> bool:
+    """Whether a parameter is the slope of a PReLU."""
+    return name.endswith("alpha") or any(part in name for part in ("relu", "_act_", "_act1_"))
+
+
 def _values(random: np.random.RandomState, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith(("beta", "bias", "mean")):
         return random.normal(0, 0.2, shape)
-    if name.endswith(("var", "gamma")):
-        return random.uniform(0.5, 1.5, shape) * (0.25 if "relu" in name else 1)
+    if name.endswith(("var", "gamma", "alpha")):
+        return random.uniform(0.5, 1.5, shape) * (0.25 if _is_slope(name) else 1)
     gain = 0.02 if "_se_" in name else 2  # a sigmoid of large numbers is a step, which no two programs agree on
     return random.normal(0, np.sqrt(gain / np.prod(shape[1:])), shape)
 

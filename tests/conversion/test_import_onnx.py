@@ -36,7 +36,7 @@ NETWORKS = {  # name: network and versions of a round trip with small images
     "r separable": ("r18", {"version_output": "SFC"}),
     "s": ("s20", {}),
     "t": ("t50", {}),
-    "vargfacenet": ("vargfacenet", {"version_multiplier": 0.5, "version_output": "J"}),
+    "vargfacenet": ("vargfacenet", {"version_multiplier": 1.25, "version_se": 1, "version_output": "J"}),
     "x": ("x", {"version_input": 0, "version_output": "GAP"}),
     "y": ("y1", {"version_output": "E"}),
     "y blocks": ("y1", {"version_blocks": "2,3,1,1"}),

@@ -13,6 +13,7 @@ import small_network
 
 from insightface_mx import symbols, train_softmax
 from insightface_mx.base.compat import mx
+from insightface_mx.deploy import export_onnx
 from insightface_mx.engine import network as embedding
 from insightface_mx.eval import verification
 from insightface_mx.formats import checkpoint
@@ -52,3 +53,4 @@ def test_trains_two_steps_and_is_verified(network, data_dir, tmp_path, capsys, m
     monkeypatch.setenv("MXNET_SUBGRAPH_BACKEND", "NONE")
     expected = small_network.plain_mxnet(f"{prefix},1", images)
     assert np.abs(embeddings - expected).max() <= 2e-5 * np.abs(expected).max()
+    export_onnx.main(f"--model {prefix},1 --output {prefix}.onnx".split())  # with proof: 1e-4

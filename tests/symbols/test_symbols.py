@@ -369,7 +369,10 @@ def test_names_of_gluon_layers_do_not_depend_on_what_was_built_before():
     [
         *((network, "gaussian", "out") for network in ("r50", "y1")),
         *((network, "gaussian", "in") for network in ("i2", "x")),
-        *((network, "uniform", "in") for network in ("d121", "m1", "m2", "n", "p92", "s20", "t50")),
+        *(
+            (network, "uniform", "in")
+            for network in ("d121", "m1", "m2", "mnas", "n", "p92", "s20", "t50", "vargfacenet")
+        ),
     ],
 )
 def test_initializer_follows_the_letter(network, rnd_type, factor_type):
