@@ -12,7 +12,7 @@ import sys
 from typing import Callable, Iterator, Sequence
 
 from insightface_mx import symbols
-from insightface_mx.base.compat import Symbol
+from insightface_mx.base.compat import Context, Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.config import config_text
 from insightface_mx.cli.signals import describe, status_of
@@ -23,8 +23,9 @@ from insightface_mx.formats import overwrite
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, TripletTrainingOptions
 from insightface_mx.symbols.variants import DEFAULTS
-from insightface_mx.training import resume_check
+from insightface_mx.training import build, resume_check
 from insightface_mx.training import state as training_state
+from insightface_mx.training.evaluate_and_save import Test
 from insightface_mx.training.options import NEVER, RunOptions, check_run_options
 from insightface_mx.training.progress import start_logging
 from insightface_mx.training.run import Start
@@ -50,6 +51,25 @@ def build_network(options: NetworkOptions, image_size: Size) -> Symbol:
         return symbols.get_symbol(options.network, options.emb_size, image_size=image_size, **variants)
     except ValueError as error:
         raise UserError(error) from error
+
+
+def build_test(options: SoftmaxOptions | TripletTrainingOptions, embedding: Symbol, context: Context) -> Test:
+    """Make the test of a run on its verification sets; with --dry-run one that is never called, without sets.
+
+    Args:
+        options: All options of the command.
+        embedding: The network's symbol.
+        context: Where to test.
+    """
+    if options.run.dry_run:
+        return lambda *_: {}
+    data = options.data
+    return build.build_test(embedding, context, data.data_dir, data.target, data.image_size)
+
+
+def test_paths(options: DataOptions) -> str:
+    """Return the paths of the verification sets, separated by commas; some may not exist."""
+    return ",".join(os.path.join(options.data_dir, f"{name}.bin") for name in options.target.split(",") if name)
 
 
 def open_images(options: DataOptions, batch_size: int, seed: int, num_classes: int | None = None) -> FaceImageIter:
@@ -108,30 +128,37 @@ def agree_with_saved(
 
 
 def write_config(options: SoftmaxOptions | TripletTrainingOptions, seed: int) -> None:
-    """Write PREFIX-config.json: `--config PREFIX-config.json` repeats the run. With --ckpt 0 nothing is written.
+    """Write PREFIX-config.json: `--config PREFIX-config.json` repeats the run.
+
+    With --ckpt 0 or --dry-run nothing is written.
 
     Args:
-        options: All options of the command; those of one start, --resume and --override, are left out.
+        options: All options of the command; those of one start, --resume, --override and --dry-run, are left
+            out.
         seed: The seed that is really used.
 
     Raises:
         UserError: The folder cannot be written.
     """
-    if options.run.ckpt == NEVER:
+    if options.run.ckpt == NEVER or options.run.dry_run:
         return
     used = dataclasses.replace(options, run=dataclasses.replace(options.run, seed=seed))
     path = f"{options.run.prefix}-config.json"
     with report_write_errors(path):
-        save_text(path, config_text(used, leave_out=("resume", "override")))
+        save_text(path, config_text(used, leave_out=("resume", "override", "dry_run")))
 
 
 @contextlib.contextmanager
 def prepared_prefix(options: RunOptions) -> Iterator[None]:
     """Let no other run save under the prefix in the block.
 
-    Check the options of the run first, start its log PREFIX.log, and remove what a killed run left half written.
+    Check the options of the run first, start its log PREFIX.log, and remove what a killed run left half written. With
+    --dry-run only the options are checked.
     """
     check_run_options(options)
+    if options.dry_run:
+        yield
+        return
     with lock_file(options.prefix):
         start_logging(options.prefix)
         training_state.remove_leftovers(options.prefix)

@@ -64,7 +64,7 @@ def train(
     """
     from insightface_mx import losses, recipe
     from insightface_mx.formats.training_set import read_property
-    from insightface_mx.training import advice, build, memory_report, metrics, schedule
+    from insightface_mx.training import advice, build, dry_run, memory_report, metrics, schedule
     from insightface_mx.training.batches import EpochSource
     from insightface_mx.training.loop import fit
     from insightface_mx.training.run import begin
@@ -110,11 +110,15 @@ def train(
         start,
         metadata,
         default_steps=schedule.default_steps(loss.loss_type),
-        test=test or build.build_test(embedding, start.contexts[0], data.data_dir, data.target, data.image_size),
+        test=test or recipe.build_test(options, embedding, start.contexts[0]),
         has_classes=loss.loss_type != 0,
     )
     if loss.loss_type == losses.SPHEREFACE:
         observers = [losses.SphereFaceBeta(loss, classes), *observers]
+    if options.run.dry_run:
+        targets = recipe.test_paths(data)
+        dry_run.report(run, options.network.network, embedding, images, classes, targets, observers)
+        return None
     return fit(run, metrics.softmax_metrics(loss.ce_loss), observers)
 
 

@@ -66,7 +66,7 @@ def train(
         UserError: An option, the data or a saved file cannot be used; the message says what to do.
     """
     from insightface_mx import recipe, triplets
-    from insightface_mx.training import advice, build, metrics, schedule
+    from insightface_mx.training import advice, build, dry_run, metrics, schedule
     from insightface_mx.training.loop import fit
     from insightface_mx.training.run import begin
 
@@ -93,9 +93,13 @@ def train(
         start,
         metadata,
         default_steps=schedule.MARGIN_STEPS,
-        test=test or build.build_test(embedding, start.contexts[0], data.data_dir, data.target, data.image_size),
+        test=test or recipe.build_test(options, embedding, start.contexts[0]),
         has_classes=False,
     )
+    if options.run.dry_run:
+        targets = recipe.test_paths(data)
+        dry_run.report(run, options.network.network, embedding, images, None, targets, observers)
+        return None
     return fit(run, metrics.LossValueMetric(), observers)
 
 

@@ -120,6 +120,12 @@ class RunOptions:
         allowed=NOT_NEGATIVE,
         may_change=True,  # compared as the seed that was really used
     )
+    dry_run: bool = option(
+        False,
+        "train five batches in memory, say what the run would do, how long it would take and where it ends, and write "
+        "nothing",
+        may_change=True,
+    )
     tensorboard: str = option("", "folder to write TensorBoard event files to", metavar="DIR", may_change=True)
     ctx: str = option("", CTX_HELP, may_change=True, own_parser=True)
 

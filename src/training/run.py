@@ -182,8 +182,8 @@ class Run:
             self.save()
 
     def save(self) -> None:
-        """Save the state, unless it is saved or --ckpt 0 forbids it; then remove old checkpoints, as --keep says."""
-        if self.options.ckpt == NEVER or self._saved_step == self.step:
+        """Save the state, unless it is saved, or --ckpt 0 or --dry-run forbids it; then remove old ones, by --keep."""
+        if self.options.ckpt == NEVER or self.options.dry_run or self._saved_step == self.step:
             return
         arrays = {**module_state.read(self.model), **self.source.arrays()}
         metadata = {
