@@ -20,7 +20,7 @@ import os
 import platform
 import tempfile
 import time
-from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence
 
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.machine import cpu_count
@@ -58,7 +58,9 @@ ROWS = (
     Row("openvino", "openvino", False),
     Row("openvino, int8", "openvino", True),
 )
-VERSIONS = {"y": {"version_output": "GDC"}}  # first letter of a network -> options that it is published with
+VERSIONS: dict[str, dict[str, Any]] = {
+    "y": {"version_output": "GDC"}
+}  # first letter of a network -> options that it is published with
 WARM_UP, LEAST = 2, 5  # passes that are not counted, and the least number of those that are
 
 
