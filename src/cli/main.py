@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from typing import Any, Callable, Iterator, Sequence, TypeVar, overload
 
 from insightface_mx.base import __version__
@@ -13,6 +14,12 @@ from insightface_mx.cli.output import start_logging
 from insightface_mx.cli.parser import USER_ERROR, CommandParser
 from insightface_mx.cli.signals import Watch, stop_line
 from insightface_mx.cli.streams import OutputLost, write_error
+
+NO_MEMORY = (
+    "not enough memory: take smaller batches, fewer classes or a part of the images, or end other programs; "
+    "in training --memory-report says what is needed"
+)
+_NO_MEMORY = re.compile(r"failed to allocate|out of memory|bad_alloc", re.IGNORECASE)  # MXNet, CUDA, ONNX Runtime
 
 Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
@@ -113,6 +120,11 @@ def command_errors() -> Iterator[None]:
         if str(lost):
             write_error(f"error: {lost}")
         raise SystemExit(lost.status) from None
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        write_error(f"error: {NO_MEMORY}")
+        raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt as interrupt:
         line, status = stop_line(interrupt)
         write_error(line)

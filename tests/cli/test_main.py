@@ -12,7 +12,7 @@ import pytest
 
 from insightface_mx.base import __version__
 from insightface_mx.base.errors import UserError
-from insightface_mx.cli.main import make_parser, run_command
+from insightface_mx.cli.main import NO_MEMORY, make_parser, run_command
 from insightface_mx.cli.signals import Interrupted
 from insightface_mx.cli.streams import OutputLost
 
@@ -95,6 +95,9 @@ def test_a_status_is_the_exit_status():
         (UserError("\x1b[2Ja.bin\nnames " + "x" * 999), 2, f"error: \\x1b[2Ja.bin\nnames {'x' * 372}...{'x' * 125}\n"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C; no file is left half written\n"),
         (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM; no file is left half written\n"),
+        (MemoryError("Unable to allocate 9.0 TiB"), 2, f"error: {NO_MEMORY}\n"),
+        (RuntimeError("simple_bind error.\nMXNetError: Failed to allocate CPU Memory"), 2, f"error: {NO_MEMORY}\n"),
+        (RuntimeError("cudaMalloc retry failed: out of memory"), 2, f"error: {NO_MEMORY}\n"),
         (OutputLost(BrokenPipeError()), 141, ""),
         (
             OutputLost(OSError(errno.ENOSPC, "No space left on device")),
@@ -128,3 +131,9 @@ def test_a_user_error_of_the_parser_is_a_message_too(capsys):
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda args: 1 // 0, make(), [])
+
+    def fail(args):
+        raise RuntimeError("of another kind")
+
+    with pytest.raises(RuntimeError, match="another kind"):
+        run_command(fail, make(), [])
