@@ -257,8 +257,10 @@ def find_offsets(path: str) -> np.ndarray:
         with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             offsets = np.array(list(first_parts(content)), np.int64)
     except (OSError, ValueError) as error:
+        refuse_wrong_file(path)
         raise UserError(f"cannot read {path}: {error}") from error
     if not len(offsets):
+        refuse_wrong_file(path)
         raise UserError(f"{path} holds no record")
     return offsets
 

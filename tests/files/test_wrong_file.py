@@ -16,7 +16,7 @@ from insightface_mx.files.wrong_file import ZIP, name_of_wrong_file, refuse_wron
 from insightface_mx.formats import checkpoint
 from insightface_mx.formats.mat_file import read_splits
 from insightface_mx.formats.megaface import read_feature
-from insightface_mx.formats.recordio import RecordFile, write_records
+from insightface_mx.formats.recordio import RecordFile, find_offsets, write_records
 from insightface_mx.formats.training_set import read_property
 from insightface_mx.formats.verification_set import read_bin
 from insightface_mx.photos import lists, pair_lists
@@ -162,6 +162,7 @@ READERS = {
     "net-0001.params": lambda path: checkpoint.load(path[: -len("-0001.params")], 1),
     "net-symbol.json": lambda path: checkpoint.load(path[: -len("-symbol.json")], 1),
     "train.rec": RecordFile,
+    "lost.rec": find_offsets,
     "train.idx": lambda path: RecordFile(path.replace(".idx", ".rec")),
     "property": lambda path: read_property(path[: -len("/property")]),
     "lfw.bin": read_bin,
