@@ -14,6 +14,7 @@ PACKAGE_DIR = {
     "insightface_mx.onnx_files": "src/onnx_files",
     "insightface_mx.detection": "src/detection",
     "insightface_mx.embedding": "src/embedding",
+    "insightface_mx.shards": "src/shards",
     "insightface_mx.training": "src/training",
     "insightface_mx.symbols": "symbols",
     "insightface_mx.symbols.later": "symbols/later",

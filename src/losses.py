@@ -12,18 +12,21 @@ type 0 as long as x.W itself is finite).
 from __future__ import annotations
 
 import math
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Tuple
 
 from insightface_mx.base.compat import L2_EPSILON, Module, Symbol, mx
 from insightface_mx.cli.fields import changed
 from insightface_mx.cli.types import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Range
 from insightface_mx.options import LossOptions
+from insightface_mx.shards.plan import BIAS, WEIGHT
+from insightface_mx.shards.target import BETA
 from insightface_mx.training.batches import DataBatch, Observer
 
-BETA = "fc7_beta"
 NEAR_ONE = 0.99999994  # the largest float32 under 1: here arccos still has a finite slope
 TINY = 1.2e-38  # the smallest float32 that is not denormal
 LONGEST = 1e15  # an element of an embedding; larger ones would overflow when squared
+
+MeanWeights = Tuple[Symbol, Symbol]  # of the samples' classes, and of all classes
 
 
 # The graph.
@@ -62,9 +65,7 @@ def _with_softmax(embedding: Symbol, num_classes: int, options: LossOptions, emb
     """Put logits, softmax and what else is computed of them on an embedding; portable: see `add_to_targets`."""
     check_options(options)
     label = mx.sym.Variable("softmax_label")
-    weight = mx.sym.Variable(
-        "fc7_weight", shape=(num_classes, emb_size), lr_mult=options.fc7_lr_mult, wd_mult=options.fc7_wd_mult
-    )
+    weight = class_weights(num_classes, emb_size, options)
     if LOSSES[options.loss_type].margin is None:
         logits = inner_products(embedding, weight, num_classes, options.fc7_no_bias)
         extra: list[Symbol] = []
@@ -79,8 +80,18 @@ def inner_products(embedding: Symbol, weight: Symbol, num_classes: int, no_bias:
     """Return x.W + b, the logits of plain softmax."""
     if no_bias:
         return mx.sym.FullyConnected(embedding, weight, no_bias=True, num_hidden=num_classes, name="fc7")
-    bias = mx.sym.Variable("fc7_bias", lr_mult=2.0, wd_mult=0.0)
-    return mx.sym.FullyConnected(embedding, weight, bias, num_hidden=num_classes, name="fc7")
+    return mx.sym.FullyConnected(embedding, weight, class_biases(), num_hidden=num_classes, name="fc7")
+
+
+def class_weights(num_classes: int, emb_size: int, options: LossOptions) -> Symbol:
+    """Return the variable of the class weights, classes x emb_size."""
+    multipliers = {"lr_mult": options.fc7_lr_mult, "wd_mult": options.fc7_wd_mult}
+    return mx.sym.Variable(WEIGHT, shape=(num_classes, emb_size), **multipliers)
+
+
+def class_biases() -> Symbol:
+    """Return the variable of the biases of plain softmax."""
+    return mx.sym.Variable(BIAS, lr_mult=2.0, wd_mult=0.0)
 
 
 def margin_logits(
@@ -98,24 +109,42 @@ def margin_logits(
         options: The loss and its margin.
         portable: See `add_to_targets`.
     """
-    loss = LOSSES[options.loss_type]
-    assert loss.margin is not None
     weight = mx.sym.L2Normalization(weight, mode="instance")
-    if loss.unit_embedding:
-        scale = options.margin_s
-        scaled = mx.sym.L2Normalization(embedding, mode="instance", name="fc1n") * scale
-    else:
-        scaled = mx.sym.clip(embedding, -LONGEST, LONGEST)
-        scale = mx.sym.sqrt(mx.sym.sum(mx.sym.square(scaled), axis=1) + L2_EPSILON)
+    scaled, scale = scaled_embedding(embedding, options)
     fc7 = mx.sym.FullyConnected(scaled, weight, no_bias=True, num_hidden=num_classes, name="fc7")
     target = mx.sym.pick(fc7, label, axis=1)
     cos_t = target / scale
-    change = scale * loss.margin(cos_t, options) - target
-    extra: list[Symbol] = []
-    if loss.extra is not None:
-        value = loss.extra.value(cos_t, weight, label)
-        extra = [mx.sym.MakeLoss(value, grad_scale=options.margin_b, name=loss.extra.operator_name)]
+    change = with_margin(cos_t, scale, options) - target
+    extra = extra_losses(cos_t, lambda: mean_weights(weight, label), options)
     return add_to_targets(fc7, label, change, num_classes, portable), extra
+
+
+def scaled_embedding(embedding: Symbol, options: LossOptions) -> tuple[Symbol, Symbol | float]:
+    """Return what a margin loss multiplies with unit class weights, and its length: --margin-s; in SphereFace |x|."""
+    if LOSSES[options.loss_type].unit_embedding:
+        return mx.sym.L2Normalization(embedding, mode="instance", name="fc1n") * options.margin_s, options.margin_s
+    scaled = mx.sym.clip(embedding, -LONGEST, LONGEST)
+    return scaled, mx.sym.sqrt(mx.sym.sum(mx.sym.square(scaled), axis=1) + L2_EPSILON)
+
+
+def with_margin(cos_t: Symbol, scale: Symbol | float, options: LossOptions) -> Symbol:
+    """Return the logit of the labelled class, s margin(cos t)."""
+    margin = LOSSES[options.loss_type].margin
+    assert margin is not None
+    return scale * margin(cos_t, options)
+
+
+def extra_losses(cos_t: Symbol, means: Callable[[], MeanWeights], options: LossOptions) -> list[Symbol]:
+    """Return the extra loss of types 6 and 7 in a list, otherwise none; means: see ExtraLoss."""
+    extra = LOSSES[options.loss_type].extra
+    if extra is None:
+        return []
+    return [mx.sym.MakeLoss(extra.value(cos_t, means), grad_scale=options.margin_b, name=extra.operator_name)]
+
+
+def mean_weights(weight: Symbol, label: Symbol) -> MeanWeights:
+    """Return the means of unit class weights over the samples and over the classes."""
+    return mx.sym.mean(mx.sym.take(weight, label), axis=0), mx.sym.mean(weight, axis=0)
 
 
 def add_to_targets(fc7: Symbol, label: Symbol, change: Symbol, num_classes: int, portable: bool) -> Symbol:
@@ -201,23 +230,22 @@ def intra_loss(cos_t: Symbol) -> Symbol:
     return mx.sym.mean(angle(cos_t) / math.pi)
 
 
-def inter_loss(weight: Symbol, label: Symbol) -> Symbol:
+def inter_loss(of_samples: Symbol, of_classes: Symbol) -> Symbol:
     """Return the mean over samples and classes of the cosine between their class weights; 1801.07698, equation 6.
 
     A mean of inner products is the inner product of the means, which needs no samples x classes array.
     """
-    of_samples = mx.sym.mean(mx.sym.take(weight, label), axis=0)
-    return mx.sym.sum(of_samples * mx.sym.mean(weight, axis=0))
+    return mx.sym.sum(of_samples * of_classes)
 
 
 # The table.
 
 
 class ExtraLoss(NamedTuple):
-    """A second loss: its operator's name, which checkpoints hold, and (cos_t, normalized weight, label) -> scalar."""
+    """A second loss: its operator's name, which checkpoints hold, and (cos_t, maker of the mean weights) -> scalar."""
 
     operator_name: str
-    value: Callable[[Symbol, Symbol, Symbol], Symbol]
+    value: Callable[[Symbol, Callable[[], MeanWeights]], Symbol]
 
 
 class Loss(NamedTuple):
@@ -260,14 +288,14 @@ LOSSES = {
         lambda cos_t, o: cosine_of_sum(cos_t, o.margin_m),
         {"margin_s": POSITIVE, "margin_m": NOT_NEGATIVE},
         ("margin_b",),
-        ExtraLoss("intra_loss", lambda cos_t, _weight, _label: intra_loss(cos_t)),
+        ExtraLoss("intra_loss", lambda cos_t, _means: intra_loss(cos_t)),
     ),
     7: Loss(
         "ArcFace and inter loss",
         lambda cos_t, o: cosine_of_sum(cos_t, o.margin_m),
         {"margin_s": POSITIVE, "margin_m": NOT_NEGATIVE},
         ("margin_b",),
-        ExtraLoss("inter_loss", lambda _cos_t, weight, label: inter_loss(weight, label)),
+        ExtraLoss("inter_loss", lambda _cos_t, means: inter_loss(*means())),
     ),
 }
 ELSEWHERE = {

@@ -141,6 +141,26 @@ class LossOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class ShardingOptions:
+    """Class weights in shards; see docs/scale.md."""
+
+    fc7_shards: int = option(
+        0,
+        "shards of the class weights, spread over the contexts; the number of contexts is the usual value (0: every "
+        "context holds all class weights)",
+        allowed=NOT_NEGATIVE,
+        metavar="N",
+        may_change=True,
+    )
+    sample_ratio: float = option(
+        1.0,
+        "fraction of the classes that a batch is held against, its own always among them (Partial FC); less than 1 "
+        "needs --fc7-shards",
+        allowed=Range("more than 0 and at most 1", lambda value: 0 < value <= 1),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class ReportOptions:
     """What `train_softmax` reports before it trains."""
 
@@ -190,6 +210,7 @@ class SoftmaxOptions:
     data: DataOptions = DataOptions()
     network: NetworkOptions = NetworkOptions()
     loss: LossOptions = LossOptions()
+    sharding: ShardingOptions = ShardingOptions()
     optimiser: OptimiserOptions = OptimiserOptions()
     run: RunOptions = RunOptions()
     report: ReportOptions = ReportOptions()
@@ -211,6 +232,7 @@ TITLES = {
     "data": "data",
     "network": "network",
     "loss": "loss",
+    "sharding": "many classes",
     "optimiser": "optimiser",
     "run": "run and checkpoints",
     "report": "report",

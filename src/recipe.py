@@ -12,7 +12,7 @@ import sys
 from typing import Callable, Iterator, Sequence
 
 from insightface_mx import symbols
-from insightface_mx.base.compat import Context, Symbol
+from insightface_mx.base.compat import Context, Module, Symbol
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.config import config_text
 from insightface_mx.cli.signals import describe, status_of
@@ -25,6 +25,7 @@ from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, 
 from insightface_mx.symbols.variants import DEFAULTS
 from insightface_mx.training import build, resume_check
 from insightface_mx.training import state as training_state
+from insightface_mx.training.batches import DataBatch, Observer
 from insightface_mx.training.evaluate_and_save import Test
 from insightface_mx.training.options import NEVER, RunOptions, check_run_options
 from insightface_mx.training.progress import start_logging
@@ -32,6 +33,14 @@ from insightface_mx.training.run import Start
 from insightface_mx.training.state import Metadata
 
 BuildNetwork = Callable[[NetworkOptions, Size], Symbol]
+
+
+class SampledClasses(Observer):
+    """Tells class weights in shards which batch they sample classes for."""
+
+    def before_batch(self, step: int, _batch: DataBatch, model: Module) -> None:
+        """Set the batch's number."""
+        model.head.step = step
 
 
 def build_network(options: NetworkOptions, image_size: Size) -> Symbol:

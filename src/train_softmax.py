@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Any, Sequence
 from insightface_mx.base.errors import UserError
 from insightface_mx.cli.fields import changed
 from insightface_mx.cli.main import run_command
-from insightface_mx.options import LossOptions, SoftmaxOptions, parser, read
+from insightface_mx.options import LossOptions, ShardingOptions, SoftmaxOptions, parser, read
 
 if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
     from insightface_mx.base.compat import Symbol
     from insightface_mx.recipe import BuildNetwork
+    from insightface_mx.shards.plan import Shards
     from insightface_mx.training.batches import Observer
     from insightface_mx.training.evaluate_and_save import Test
     from insightface_mx.training.memory_report import TrainingStep
@@ -63,20 +64,27 @@ def train(
         UserError: An option, the data or a saved file cannot be used; the message says what to do.
     """
     from insightface_mx import losses, recipe
+    from insightface_mx.base import limits
+    from insightface_mx.engine.module_state import state_names
     from insightface_mx.formats.training_set import read_property
+    from insightface_mx.shards.plan import BIAS, WEIGHT
     from insightface_mx.training import advice, build, dry_run, memory_report, metrics, schedule
     from insightface_mx.training.batches import EpochSource
     from insightface_mx.training.loop import fit
     from insightface_mx.training.run import begin
 
     data, loss, emb_size = options.data, options.loss, options.network.emb_size
+    sharding = options.sharding
     check_loss(loss)
-    start = begin(options.run)  # before any operation of MXNet
+    check_sharding(sharding)
+    start = begin(options.run, state_names([WEIGHT, BIAS]) if sharding.fc7_shards else ())  # before operations of MXNet
     classes = read_property(data.data_dir).num_classes
-    advice.check_class_count(classes, emb_size)
+    advice.check_class_count(classes, emb_size, sharding.fc7_shards)
     embedding = (network or recipe.build_network)(options.network, data.image_size)
     images = recipe.open_images(data, data.batch_per_device * len(start.contexts), start.seed, classes)
-    saved_symbol = losses.checkpoint_symbol(embedding, classes, loss, emb_size)
+    with_classes = classes * emb_size <= limits.MAX_ARRAY
+    saved_symbol = losses.checkpoint_symbol(embedding, classes, loss, emb_size) if with_classes else embedding
+    shards = make_shards(options, embedding, classes, start.seed)
     metadata = recipe.agree_with_saved(start, "train_softmax", options, images, saved_symbol)
     recipe.write_config(options, start.seed)
     lr = schedule.learning_rate(options.optimiser, images.batch_size)
@@ -88,6 +96,7 @@ def train(
     if not options.run.pretrained:
         advice.warn_of_idle_options(changed(loss, "pretrained_fc7"), "without --pretrained")
     advice.warn_of_idle_run_options(options.run)
+    advice.warn_of_few_classes(classes, sharding.sample_ratio)
     if options.report.memory_report:
         memory_report.report(memory_step(options, embedding), data.batch_per_device, classes, start.contexts)
 
@@ -100,6 +109,7 @@ def train(
         labels=images.provide_label,
         state_names=losses.state_names(loss),
         strict_classes=loss.pretrained_fc7 == "strict",
+        shards=shards,
     )
     run = build.build_run(
         model,
@@ -115,11 +125,36 @@ def train(
     )
     if loss.loss_type == losses.SPHEREFACE:
         observers = [losses.SphereFaceBeta(loss, classes), *observers]
+    if shards:
+        observers = [recipe.SampledClasses(), *observers]
     if options.run.dry_run:
         targets = recipe.test_paths(data)
         dry_run.report(run, options.network.network, embedding, images, classes, targets, observers)
         return None
-    return fit(run, metrics.softmax_metrics(loss.ce_loss), observers)
+    metric = metrics.sharded_metrics(loss.ce_loss) if shards else metrics.softmax_metrics(loss.ce_loss)
+    return fit(run, metric, observers)
+
+
+def make_shards(options: SoftmaxOptions, embedding: Symbol, classes: int, seed: int) -> Shards | None:
+    """Return what trains with class weights in shards, None without --fc7-shards.
+
+    Args:
+        options: All options of the command.
+        embedding: The network's symbol.
+        classes: Number of classes.
+        seed: The sampled classes follow from it.
+
+    Raises:
+        UserError: So few classes cannot be cut into so many shards.
+    """
+    from insightface_mx.shards.plan import Shards, check_count
+    from insightface_mx.split_loss import split_loss
+
+    if not options.sharding.fc7_shards:
+        return None
+    check_count(options.sharding.fc7_shards, classes)
+    loss = split_loss(embedding, classes, options.loss, options.network.emb_size)
+    return Shards(loss, options.sharding.fc7_shards, options.sharding.sample_ratio, seed)
 
 
 def memory_step(options: SoftmaxOptions, embedding: Symbol) -> TrainingStep:
@@ -135,7 +170,15 @@ def memory_step(options: SoftmaxOptions, embedding: Symbol) -> TrainingStep:
         options.run.freeze,
         momentum=bool(options.optimiser.mom),
         cpu_rewrite=not options.run.no_cpu_rewrite,
+        shards=options.sharding.fc7_shards,
+        sample_ratio=options.sharding.sample_ratio,
     )
+
+
+def check_sharding(options: ShardingOptions) -> None:
+    """Check that the options of class weights in shards do not exclude each other. Raises UserError."""
+    if options.sample_ratio < 1 and not options.fc7_shards:
+        raise UserError(f"--sample-ratio {options.sample_ratio} needs --fc7-shards: give the number of contexts, or 1")
 
 
 def check_loss(options: LossOptions) -> None:

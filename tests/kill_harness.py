@@ -92,8 +92,8 @@ class Killer:
             self.tell(saved=metadata["step"])
             return number
 
-        def finding(prefix):
-            saved = newest(prefix)
+        def finding(prefix, *rest):
+            saved = newest(prefix, *rest)
             if saved:
                 self.tell(start=saved.metadata["step"])
             return saved

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import logging
 import os
 import re
-from typing import Any, Callable, Mapping, Tuple
+from typing import Any, Callable, Collection, Mapping, Tuple
 
 from insightface_mx.base.compat import NDArray, Params, Symbol
 from insightface_mx.base.errors import UserError
@@ -20,7 +19,8 @@ from insightface_mx.cli.types import Size, image_size
 from insightface_mx.files import manifest
 from insightface_mx.files.atomic import atomic_path, report_write_errors, save_text
 from insightface_mx.files.wrong_file import refuse_wrong_file
-from insightface_mx.formats.params_file import Shape, check_arrays
+from insightface_mx.formats.params_file import Shape, check_arrays, map_arrays
+from insightface_mx.formats.params_writer import Rows, write_arrays
 from insightface_mx.formats.symbol_file import read_graph
 
 Network = Tuple[Symbol, Params, Params]  # graph, arguments, auxiliary states
@@ -128,26 +128,16 @@ def save(prefix: str, epoch: int, symbol: Symbol, arg_params: Params, aux_params
     params.update((f"aux:{name}", array) for name, array in aux_params.items())
     path = params_path(prefix, epoch)
     with report_write_errors(path), atomic_path(path) as temporary:
-        _write_arrays(temporary, params)
+        write_arrays(temporary, params)
         save_text(symbol_path(prefix), symbol.tojson())
         with contextlib.suppress(FileNotFoundError):
             os.remove(manifest_path(prefix, epoch))  # it describes the parameters that are replaced now
 
 
-def save_arrays(path: str, arrays: Params) -> None:
+def save_arrays(path: str, arrays: Mapping[str, NDArray | Rows]) -> None:
     """Write arrays in MXNet's format, completely or not at all. Raises OSError if the file cannot be written."""
     with atomic_path(path) as temporary:
-        _write_arrays(temporary, arrays)
-
-
-def _write_arrays(path: str, arrays: Params) -> None:
-    from insightface_mx.base.compat import mx
-
-    try:
-        mx.nd.save(path, arrays)
-        mx.nd.load(path)  # on a full disk `save` may leave out the end of the file without an error
-    except mx.base.MXNetError as error:
-        raise OSError(errno.EIO, _reason(error)) from error
+        write_arrays(temporary, arrays)
 
 
 def load(prefix: str, epoch: int) -> Network:
@@ -207,6 +197,24 @@ def load_arrays(path: str) -> Params:
 
     check_arrays(path)
     return _read(mx.nd.load, path)
+
+
+def load_small_arrays(path: str, by_rows: Collection[str]) -> dict[str, Any]:
+    """Read what `save_arrays` wrote, some of it only when its rows are taken.
+
+    Args:
+        path: The file.
+        by_rows: Names of float32 arrays to return as memory maps.
+
+    Raises:
+        UserError: The file is truncated or foreign.
+    """
+    from insightface_mx.base.compat import mx
+
+    return {
+        name: array if name in by_rows else mx.nd.array(array, dtype=array.dtype)
+        for name, array in map_arrays(path).items()
+    }
 
 
 def load_symbol(path: str) -> Symbol:

@@ -11,6 +11,7 @@ from insightface_mx.base.limits import MAX_ARRAY
 from insightface_mx.cli.fields import changed
 from insightface_mx.training.options import DEFAULT_END_EPOCH, NEVER, RunOptions
 
+FEW_CLASSES = 300_000  # MS1MV2's 85,000 lose by sampling, Glint360K's 360,000 do not: arXiv 2010.05222
 USUAL_RATE, USUAL_BATCH = 0.1, 512
 _FAR = 10
 
@@ -93,19 +94,41 @@ def unbounded(options: RunOptions, last_batch: int | None) -> bool:
     return last_batch is None and options.end_epoch >= DEFAULT_END_EPOCH
 
 
-def check_class_count(classes: int, emb_size: int) -> None:
+def check_class_count(classes: int, emb_size: int, shards: int = 0) -> None:
     """Check that one array of MXNet 1.9.1, which has at most 2^31 - 1 elements, holds all class weights.
+
+    Class weights in shards are in many arrays; but a checkpoint has them in one, which the log says.
 
     Args:
         classes: Number of classes.
         emb_size: Length of the embedding.
+        shards: --fc7-shards.
 
     Raises:
-        UserError: It does not; the message says how many classes fit.
+        UserError: It does not, and they are not in shards; the message says how many classes fit.
     """
-    if classes * emb_size > MAX_ARRAY:
+    if classes * emb_size <= MAX_ARRAY:
+        return
+    many = f"{classes} classes x {emb_size} (--emb-size) are more than one array of MXNet holds"
+    if not shards:
         raise UserError(
-            f"{classes} classes x {emb_size} (--emb-size) are more than one array of MXNet holds: at most "
-            f"{MAX_ARRAY // emb_size} classes. Choose a smaller --emb-size, or leave out identities with few images "
-            "(insightface-edit-set filter)"
+            f"{many}: at most {MAX_ARRAY // emb_size} classes. Give --fc7-shards 1 or more, choose a smaller "
+            "--emb-size, or leave out identities with few images (insightface-edit-set filter)"
+        )
+    logging.warning("%s: checkpoints come without class weights; the training state has them", many)
+
+
+def warn_of_few_classes(classes: int, sample_ratio: float) -> None:
+    """Log a warning if classes are sampled where that costs accuracy.
+
+    Args:
+        classes: Number of classes.
+        sample_ratio: --sample-ratio.
+    """
+    if sample_ratio < 1 and classes < FEW_CLASSES:
+        logging.warning(
+            "--sample-ratio %g with %d classes: under %d classes sampling costs accuracy; leave it out",
+            sample_ratio,
+            classes,
+            FEW_CLASSES,
         )

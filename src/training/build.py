@@ -13,6 +13,9 @@ from insightface_mx.engine import BATCH_SIZE, cpu_rewrite, module_state
 from insightface_mx.engine.network import bind
 from insightface_mx.engine.optimizer import SGD
 from insightface_mx.eval import pairs
+from insightface_mx.shards.head import ShardedHead
+from insightface_mx.shards.module import ShardedModule
+from insightface_mx.shards.plan import Shards
 from insightface_mx.symbols import get_initializer
 from insightface_mx.training import advice, fine_tuning, schedule
 from insightface_mx.training.batches import BatchSource
@@ -32,6 +35,7 @@ def build_model(
     labels: Sequence[MXNet] = (),
     state_names: Sequence[str] = (),
     strict_classes: bool = False,
+    shards: Shards | None = None,
 ) -> Module:
     """Bind a symbol for training, with the parameters of the saved state or of --pretrained, otherwise random ones.
 
@@ -44,35 +48,39 @@ def build_model(
         labels: The same of the labels.
         state_names: Inputs that are neither trained nor saved.
         strict_classes: If the class weights of --pretrained do not fit, fail instead of starting with random ones.
+        shards: Train the class weights in shards, instead of in the symbol; None for the symbol.
 
     Raises:
         UserError: A pattern of --freeze matches nothing, or the parameters do not fit the symbol.
     """
     inputs = ["data", "softmax_label", *state_names]
-    original = symbol
-    symbol, frozen = fine_tuning.freeze(original, options.freeze, inputs)
+    frozen = fine_tuning.frozen_names(symbol, options.freeze, inputs)
+    trained = fine_tuning.with_fixed_averages(shards.loss.body if shards else symbol, frozen)
     if not options.no_cpu_rewrite:
-        symbol = cpu_rewrite.rewrite(symbol, start.contexts, {name: shape for name, shape, *_ in [*data, *labels]})
-    model = mx.mod.Module(
-        symbol,
-        label_names=[label.name for label in labels],
-        context=start.contexts,
-        state_names=list(state_names),
-        fixed_param_names=frozen,
-    )
+        shapes = {name: shape for name, shape, *_ in [*data, *([] if shards else labels)]}
+        trained = cpu_rewrite.rewrite(trained, start.contexts, shapes)
+    if shards:
+        model = ShardedModule(trained, ShardedHead(shards, start.contexts, frozen), start.contexts, frozen)
+    else:
+        model = mx.mod.Module(
+            trained,
+            label_names=[label.name for label in labels],
+            context=start.contexts,
+            state_names=list(state_names),
+            fixed_param_names=frozen,
+        )
     with quiet_mxnet():
-        model.bind(list(data), list(labels) or None)
+        model.bind(list(data), None if shards else list(labels) or None)
     arg_params, aux_params = None, None
     shape = data[0].shape
     if start.saved:
         arg_params, aux_params = module_state.params_of(start.saved.arrays)
+        expected = symbol if shards else model.symbol
         fine_tuning.check_parameters(
-            "--resume: the saved state", (arg_params, aux_params), model.symbol, shape, inputs, with_classes=True
+            "--resume: the saved state", (arg_params, aux_params), expected, shape, inputs, with_classes=True
         )
     elif options.pretrained:
-        arg_params, aux_params = fine_tuning.load_pretrained(
-            options.pretrained, original, shape, inputs, strict_classes
-        )
+        arg_params, aux_params = fine_tuning.load_pretrained(options.pretrained, symbol, shape, inputs, strict_classes)
     model.init_params(get_initializer(network), arg_params, aux_params, allow_missing=True)
     return model
 

@@ -156,17 +156,22 @@ def _differences(arrays: Params, shapes: Shapes, concerns: Callable[[str], bool]
 
 
 def freeze(symbol: Symbol, patterns: str, inputs: Collection[str]) -> tuple[Symbol, list[str]]:
-    """Choose the parameters that keep their values.
+    """Choose the parameters that keep their values; see `frozen_names` and `with_fixed_averages`.
 
-    A batch norm whose gamma is frozen also keeps its moving averages, and normalizes with them.
+    Returns:
+        The symbol to train, and the names of the parameters for Module's fixed_param_names.
+    """
+    frozen = frozen_names(symbol, patterns, inputs)
+    return with_fixed_averages(symbol, frozen), frozen
+
+
+def frozen_names(symbol: Symbol, patterns: str, inputs: Collection[str]) -> list[str]:
+    """Return the names of the parameters that keep their values.
 
     Args:
         symbol: The graph to train.
         patterns: Shell patterns of parameter names, separated by commas ('conv0*,stage1*').
         inputs: Names of the symbol's arguments that are no parameters.
-
-    Returns:
-        The symbol to train, and the names of the parameters for Module's fixed_param_names.
 
     Raises:
         UserError: A pattern matches no parameter.
@@ -180,11 +185,11 @@ def freeze(symbol: Symbol, patterns: str, inputs: Collection[str]) -> tuple[Symb
                 f"--freeze {pattern}: no parameter has such a name; the names are {', '.join(names[:5])}, ..."
             )
         frozen += matching
-    return _with_fixed_averages(symbol, set(frozen)), frozen
+    return frozen
 
 
-def _with_fixed_averages(symbol: Symbol, frozen: set[str]) -> Symbol:
-    """Let the batch norms whose gamma is frozen normalize with their moving averages."""
+def with_fixed_averages(symbol: Symbol, frozen: Collection[str]) -> Symbol:
+    """Let the batch norms whose gamma is frozen keep their moving averages, and normalize with them."""
     graph = SymbolGraph(symbol)
     for norm in graph.nodes_of("BatchNorm"):
         _, gamma, *_ = norm.inputs

@@ -17,7 +17,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Context, MXNet, Symbol, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.base.limits import MAX_ARRAY
+from insightface_mx.base.limits import MAX_ARRAY, MAX_CLASSES
 from insightface_mx.base.machine import resident_bytes
 from insightface_mx.base.quiet import quiet_mxnet
 from insightface_mx.cli.types import Size
@@ -58,6 +58,8 @@ class TrainingStep:
         freeze: Patterns of the parameters that are not trained.
         momentum: Whether the optimizer keeps a momentum.
         cpu_rewrite: Whether the graph is rewritten for the CPU before it is bound.
+        shards: Number of shards of the class weights; 0: each context holds all of them.
+        sample_ratio: Fraction of the classes that a batch is held against, in shards.
     """
 
     embedding: Symbol
@@ -67,6 +69,8 @@ class TrainingStep:
     freeze: str = ""
     momentum: bool = True
     cpu_rewrite: bool = True
+    shards: int = 0
+    sample_ratio: float = 1.0
 
 
 def report(step: TrainingStep, images: int, classes: int, contexts: Sequence[Context]) -> None:
@@ -87,6 +91,8 @@ def report(step: TrainingStep, images: int, classes: int, contexts: Sequence[Con
     logging.info("memory of a context, %d images and %d classes:", images, classes)
     for name, size in estimate.of_context(images, classes).items():
         logging.info("%9.1f MiB %s", size / MIB, name)
+    for name, size in estimate.of_shards(images, classes).items():
+        logging.info("%9.1f MiB %s, of all contexts together", size / MIB, name)
     logging.info("%9.1f MiB in all, contexts: %d", estimate.total(images, classes) / MIB, len(contexts))
     logging.info("%9.1f MiB taken by this process before, %.1f MiB available", resident_bytes() / MIB, available / MIB)
     fitting = largest_fit(lambda count: estimate.total(count, classes), available)
@@ -120,13 +126,21 @@ class MemoryEstimate:
         self._activations = self._plan(step.embedding, network_inputs, _BATCHES)
         self._outside_onednn = _fraction_outside_onednn(self._bound_graph(step.embedding, data))
         emb_size = step.embedding.infer_shape(**data)[1][0][1]
-        self.most_classes = MAX_ARRAY // emb_size  # whose weights one array holds
+        self.most_classes = MAX_CLASSES if step.shards else MAX_ARRAY // emb_size  # as one array holds their weights
+        self._emb_size = emb_size
+        if step.shards:
+            return
         head = step.training_symbol(mx.sym.Variable("embedding"), _HEAD_CLASSES)
         head_inputs = [{"embedding": (batch, emb_size), "softmax_label": (batch,)} for batch in _HEAD_BATCHES]
         self._head = self._plan(head, head_inputs, _HEAD_BATCHES)
 
     def of_context(self, images: int, classes: int) -> dict[str, float]:
-        """Return the bytes of one context by their use; momentum, which all contexts share, is included."""
+        """Return the bytes of one context by their use; momentum, which all contexts share, is included.
+
+        Class weights in shards are left out: see `of_shards`.
+        """
+        if self._step.shards:
+            classes = 0
         network, head = sum(self._network.values()), classes * sum(self._per_class.values())
         trained = self._trained_bytes(self._network) + classes * self._trained_bytes(self._per_class)
         activations = self._activations(images)
@@ -136,14 +150,29 @@ class MemoryEstimate:
             "momentum": trained if self._step.momentum else 0,
             "moving averages": self._averages,
             "activations and their gradients": activations,
-            "head, without class weights": self._head(images) * classes / _HEAD_CLASSES,
+            "head, without class weights": self._head(images) * classes / _HEAD_CLASSES if classes else 0,
             "oneDNN and the heap (about)": _OF_ACTIVATIONS * self._outside_onednn * activations
             + _OF_NETWORK * network
             + _OF_CLASS_WEIGHTS * head,
         }
 
+    def of_shards(self, images: int, classes: int) -> dict[str, float]:
+        """Return the bytes of class weights in shards by their use, of all contexts together; none without shards."""
+        if not self._step.shards:
+            return {}
+        weights, chosen = classes * sum(self._per_class.values()), self._step.sample_ratio * classes
+        return {
+            "class weights": weights,
+            "their momentum": classes * self._trained_bytes(self._per_class) if self._step.momentum else 0,
+            "copies of the sampled class weights": chosen * self._emb_size * 4 if self._step.sample_ratio < 1 else 0,
+            "logits": 4 * chosen * images * self._contexts,
+        }
+
     def total(self, images: int, classes: int) -> float:
-        """Return the bytes of all contexts, with the kvstore's copies if there are several."""
+        """Return the bytes of all contexts and shards, with the kvstore's copies if there are several contexts."""
+        return self._of_contexts(images, classes) + sum(self.of_shards(images, classes).values())
+
+    def _of_contexts(self, images: int, classes: int) -> float:
         parts = self.of_context(images, classes)
         alone = sum(parts.values())
         if self._contexts == 1:

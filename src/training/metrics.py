@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from insightface_mx.base.compat import Module, MXNet, NDArray, mx
-from insightface_mx.engine.module_state import executors
+from insightface_mx.engine.module_state import own_class_weights
 
 _SMALL = 1e-10  # keeps a division finite
 
@@ -48,6 +48,28 @@ class LossValueMetric(mx.metric.EvalMetric):
     def update(self, _labels: list[NDArray], preds: list[NDArray]) -> None:
         """Add a batch: its labels, and the outputs of the training symbol."""
         _add(self, preds[-1].mean(), 1)
+
+
+class MeanMetric(mx.metric.EvalMetric):
+    """Mean of an output that holds one number a sample."""
+
+    def __init__(self, name: str, output: int) -> None:
+        """Take the metric's name, and the index of the output."""
+        super().__init__(name, has_global_stats=True)
+        self._output = output
+
+    def update(self, _labels: list[NDArray], preds: list[NDArray]) -> None:
+        """Add a batch."""
+        values = preds[self._output]
+        _add(self, values.sum(), values.size)
+
+
+def sharded_metrics(cross_entropy: bool) -> MXNet:
+    """Return accuracy and loss of a Module with class weights in shards; cross_entropy: see `softmax_metrics`."""
+    metrics = [MeanMetric("acc", 1), MeanMetric("loss", 2)]
+    if cross_entropy:
+        metrics.append(LossValueMetric())
+    return mx.metric.CompositeEvalMetric(metrics)
 
 
 def softmax_metrics(cross_entropy: bool) -> MXNet:
@@ -91,8 +113,7 @@ class TrainingStatistics:
         lengths = mx.nd.norm(embedding, axis=1)
         values = {"Train-XNorm": lengths.mean()}
         if self._angle:
-            weight = executors(self._module)[0].arg_dict["fc7_weight"]
-            own = mx.nd.take(weight, batch.label[0].as_in_context(weight.context))
+            own = own_class_weights(self._module, batch.label[0])
             cos = (embedding * own).sum(axis=1) / (lengths * mx.nd.norm(own, axis=1) + _SMALL)
             values["Train-Angle"] = mx.nd.degrees(mx.nd.arccos(mx.nd.clip(cos, -1, 1))).mean()
         self._sums = {name: value + self._sums.get(name, 0) for name, value in values.items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from insightface_mx.base.compat import Module, NDArray, Params, mx
 from insightface_mx.base.errors import UserError
-from insightface_mx.engine.module_state import executors, moving_averages
+from insightface_mx.engine.module_state import moving_averages, outputs_and_gradients
 from insightface_mx.training.batches import DataBatch
 from insightface_mx.training.options import SKIP, STOP
 
@@ -84,11 +84,8 @@ class NanGuard:
     def _problem(self) -> str:
         """Name the outputs and gradients with NaN or infinity; '' if all are finite."""
         names: list[str] = []
-        for executor in executors(self._module):
-            gradients = {
-                f"gradient of {name}": array for name, array in executor.grad_dict.items() if array is not None
-            }
-            names += not_finite({**executor.output_dict, **gradients})
+        for arrays in outputs_and_gradients(self._module):
+            names += not_finite(arrays)
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return f"NaN or infinity in {', '.join(names[:_SHOWN])}{more}" if names else ""
 

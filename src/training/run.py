@@ -9,7 +9,7 @@ import copy
 import logging
 import random
 import secrets
-from typing import Iterator, NamedTuple
+from typing import Collection, Iterator, NamedTuple
 
 import numpy as np
 
@@ -40,27 +40,36 @@ class Start(NamedTuple):
     seed: int
 
 
-def begin(options: RunOptions) -> Start:
+def begin(options: RunOptions, by_rows: Collection[str] = ()) -> Start:
     """Choose the devices of a run, find the state to resume from, and set the seed.
 
     The devices come first: MXNet's threads on a CPU keep the floating-point mode that they are started with. The saved
     state comes before the seed, because the seed may be stored in it.
+
+    Args:
+        options: The options of the run.
+        by_rows: Arrays of the state that stay in its file: see `state.newest`.
     """
     contexts = get_contexts(options.ctx)
     flush_in_threads(contexts)
-    saved = find_saved(options.prefix, bool(options.resume))
+    saved = find_saved(options.prefix, bool(options.resume), by_rows)
     seed = choose_seed(options.seed, saved)
     set_seed(seed)
     return Start(contexts, saved, seed)
 
 
-def find_saved(prefix: str, resume: bool) -> State | None:
+def find_saved(prefix: str, resume: bool, by_rows: Collection[str] = ()) -> State | None:
     """Return the state that --resume continues from, None to start from scratch.
 
     Without --resume, warn of the states of an earlier run, which the first save will replace.
+
+    Args:
+        prefix: Of the run.
+        resume: Whether --resume is given.
+        by_rows: See `begin`.
     """
     if resume:
-        saved = training_state.newest(prefix)
+        saved = training_state.newest(prefix, by_rows)
         if saved is None:
             logging.info("--resume: no training state under %s yet, starting from scratch", prefix)
         return saved
@@ -203,7 +212,7 @@ class Run:
 
     def rewind(self) -> None:
         """Return to the newest saved state, and continue with other batches and random numbers."""
-        saved = training_state.newest(self.options.prefix)
+        saved = training_state.newest(self.options.prefix, module_state.names_by_rows(self.model))
         if saved is None:
             raise UserError(f"--on-nan rewind: {self.options.prefix}-state-* was removed while the run went on")
         self._restore(saved)

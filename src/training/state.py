@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import re
-from typing import Any, Dict, Iterable, NamedTuple
+from typing import Any, Collection, Dict, Iterable, NamedTuple
 
 from insightface_mx.base.compat import Params
 from insightface_mx.base.errors import UserError, shorten
@@ -30,7 +30,7 @@ _TESTS = {"count", "best", "best_number", "saved", "saved_step"}  # what Evaluat
 
 
 class State(NamedTuple):
-    """A saved state: N, the manifest's metadata, and the arrays in CPU memory."""
+    """A saved state: N, the manifest's metadata, and the arrays in CPU memory; see `newest` for those by rows."""
 
     number: int
     metadata: Metadata
@@ -42,17 +42,21 @@ def exists(prefix: str) -> bool:
     return bool(_numbers(prefix))
 
 
-def newest(prefix: str) -> State | None:
+def newest(prefix: str, by_rows: Collection[str] = ()) -> State | None:
     """Return the newest complete state under a prefix, None if none was ever saved.
 
     A damaged state is skipped with a warning.
+
+    Args:
+        prefix: Of the run.
+        by_rows: Names of arrays that stay in the file, as memory maps of numpy.
 
     Raises:
         UserError: All states are damaged.
     """
     problems = []
     for number in reversed(_numbers(prefix)):
-        state, problem = _load(prefix, number)
+        state, problem = _load(prefix, number, by_rows)
         if state:
             return state
         logging.warning("skipped a damaged training state: %s", problem)
@@ -65,14 +69,16 @@ def newest(prefix: str) -> State | None:
     return None
 
 
-def _load(prefix: str, number: int) -> tuple[State | None, str]:
+def _load(prefix: str, number: int, by_rows: Collection[str]) -> tuple[State | None, str]:
     """Return a state and '', or None and what is wrong with it."""
     try:
         metadata = manifest.read(_manifest_path(prefix, number))
         problem = _problem(metadata)
         if problem:
             return None, f"{_manifest_path(prefix, number)}: {problem}"
-        return State(number, metadata, checkpoint.load_arrays(_arrays_path(prefix, number))), ""
+        path = _arrays_path(prefix, number)
+        arrays = checkpoint.load_small_arrays(path, by_rows) if by_rows else checkpoint.load_arrays(path)
+        return State(number, metadata, arrays), ""
     except (manifest.Damaged, UserError) as error:
         return None, str(error)
 

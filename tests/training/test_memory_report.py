@@ -2,6 +2,7 @@
 
 import re
 
+import harness
 import numpy as np
 import pytest
 
@@ -165,3 +166,34 @@ def test_available_memory_in_control_groups_of_version_1(machine):
     write(machine / "sys/fs/cgroup/memory/memory.usage_in_bytes", "650000\n")
     write(machine / "sys/fs/cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 10000\n")
     assert available_bytes(machine) == 60000
+
+
+@pytest.mark.slow
+def test_class_weights_in_shards_are_counted_once():
+    step_of = "--fc7-shards 2 --sample-ratio 0.25".split()
+    shards, dense = estimate(*step_of, classes=1000, contexts=2), estimate(classes=1000, contexts=2)
+    parts = shards.of_shards(6, 1000)
+    assert parts == {
+        "class weights": 1000 * 8 * 4,
+        "their momentum": 1000 * 8 * 4,
+        "copies of the sampled class weights": 250 * 8 * 4,
+        "logits": 250 * 12 * 4,
+    }
+    full = estimate("--fc7-shards", "2", "--mom", "0", classes=1000, contexts=2).of_shards(6, 1000)
+    assert full == {**parts, "their momentum": 0, "copies of the sampled class weights": 0, "logits": 1000 * 12 * 4}
+    assert dense.of_shards(6, 1000) == {}
+    per_context = shards.of_context(6, 1000)
+    assert per_context["parameters"] == dense.of_context(6, 0)["parameters"]
+    assert per_context["head, without class weights"] == 0
+    growth = shards.total(6, 2_001_000) - shards.total(6, 1000)
+    assert growth == pytest.approx(2_000_000 * (32 + 32 + 8 + 12))
+    assert growth < (dense.total(6, 2_001_000) - dense.total(6, 1000)) / 3
+
+
+@pytest.mark.slow
+def test_the_report_of_shards(data_dir, tmp_path, capsys):
+    argv = [*SMALL, "--memory-report", "--fc7-shards", "2", "--ckpt", "0", "--end-epoch", "0"]
+    harness.run(train_softmax, *argv, "--data-dir", data_dir, "--prefix", tmp_path / "m")
+    out = capsys.readouterr().out
+    assert "MiB class weights, of all contexts together" in out
+    assert "largest class count at 6 images a context:" in out
