@@ -180,3 +180,8 @@ def test_class_weights_of_a_checkpoint_are_taken(data_dir, tmp_path):
     run(data_dir, tmp_path / "then", *start, "--fc7-shards", "2")
     _, expected, _ = checkpoint.load(str(tmp_path / "first"), 1)
     assert np.array_equal(arrays(tmp_path / "then")["arg:fc7_weight"], expected["fc7_weight"].asnumpy())
+
+
+def test_a_dry_run_counts_the_class_weights(data_dir, tmp_path, capsys):
+    run(data_dir, tmp_path / "m", "--fc7-shards", "2", "--sample-ratio", "0.5", "--dry-run")
+    assert "embeddings of 8 numbers, 32 class weights" in capsys.readouterr().out
