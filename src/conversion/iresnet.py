@@ -241,8 +241,36 @@ def require_safe_torch() -> None:
         )
 
 
+def load_array(path: str) -> np.ndarray:
+    """Read a .pt file that holds one tensor, as float32, and run nothing that the file contains.
+
+    Raises:
+        UserError: No tensor, a damaged file, or PyTorch is not installed or older than 2.6.
+    """
+    require_safe_torch()
+    import torch
+
+    content, size = _read(path)
+    if not isinstance(content, torch.Tensor) or content.numel() * content.element_size() > size:
+        raise UserError(f"{path} holds no tensor, or is damaged")
+    return content.detach().float().numpy()
+
+
 def _load(path: str) -> Constants:
     """Read a state dict, as `load`; a file of this process may be read by any PyTorch."""
+    import torch
+
+    content, size = _read(path)
+    state = plain_state(content) if isinstance(content, dict) else None
+    if not state or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
+        raise UserError(f"{path} is no state dict: save the backbone's state_dict() alone")
+    if sum(value.numel() * value.element_size() for value in state.values()) > size:
+        raise UserError(f"{path} claims more numbers than it holds: it is damaged")
+    return {name: value.float().numpy() for name, value in state.items()}
+
+
+def _read(path: str) -> tuple[Any, int]:
+    """Return what a file of PyTorch holds, and its size in bytes. Raises UserError for a damaged or foreign file."""
     import torch
 
     try:
@@ -251,18 +279,12 @@ def _load(path: str) -> Constants:
             if zipfile.is_zipfile(file) and sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > size:
                 raise UserError(f"{path} is compressed, which PyTorch does not do: it is not read")
             file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True), size
     except DAMAGE as error:
         if isinstance(error, OSError) and error.filename:
             raise UserError(f"cannot open {path}: {error.strerror}") from error
         refuse_wrong_file(path, right=ZIP)
         raise UserError(f"{path} is no state dict, or damaged: {shorten(str(error).split(chr(10))[0], 200)}") from error
-    state = plain_state(state) if isinstance(state, dict) else None
-    if not state or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
-        raise UserError(f"{path} is no state dict: save the backbone's state_dict() alone")
-    if sum(value.numel() * value.element_size() for value in state.values()) > size:
-        raise UserError(f"{path} claims more numbers than it holds: it is damaged")
-    return {name: value.float().numpy() for name, value in state.items()}
 
 
 def export(symbol: Symbol, params: Mapping[str, np.ndarray], path: str, images: np.ndarray) -> Difference:

@@ -5,7 +5,7 @@ Three programs of InsightFace store them in another way:
       The last part may have rows that are no class.
     * Sub-centre ArcFace (Deng et al., ECCV 2020) has K rows for each class, one after another.
     * Partial FC (arXiv 2010.05222) writes the part of each process beside the checkpoint: 0_centers.param,
-      1_centers.param, ...
+      1_centers.param, ... in MXNet, rank_0_softmax_weight.pt, rank_1_softmax_weight.pt, ... in PyTorch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ import numpy as np
 from insightface_mx.base.compat import NDArray, Params, Symbol, mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.base.limits import MAX_CENTRES
+from insightface_mx.conversion import iresnet
 from insightface_mx.engine.symbol_graph import Shape, SymbolGraph, infer_shapes
 from insightface_mx.formats import checkpoint
 
 NAME = "fc7_weight"
 _PART = re.compile(r"fc7_(\d{1,5})_weight")
-_RANK_FILE = re.compile(r"(\d{1,5})_centers\.param", re.ASCII)
+_RANK_FILES = (  # of Partial FC: for MXNet, for PyTorch
+    re.compile(r"(\d{1,5})_centers\.param", re.ASCII),
+    re.compile(r"rank[_:](\d{1,5})_softmax_weight\.pt", re.ASCII),
+)
 
 
 def with_one_row_a_class(prefix: str, saved: Symbol, params: Params, wanted: Shape, data_shape: Shape) -> Params:
@@ -84,12 +88,19 @@ def _parts(prefix: str, params: Params) -> Params:
     if numbered:
         _check_numbers(numbered, checkpoint.symbol_path(prefix))
         return {numbered[number]: params[numbered[number]] for number in sorted(numbered)}
-    folder = os.path.dirname(prefix) or "."
-    files = {
-        int(match.group(1)): name for name in os.listdir(folder) for match in [_RANK_FILE.fullmatch(name)] if match
-    }
-    _check_numbers(files, folder)
-    return {files[number]: _array_in(os.path.join(folder, files[number])) for number in sorted(files)}
+    return _rank_files(os.path.dirname(prefix) or ".")
+
+
+def _rank_files(folder: str) -> Params:
+    """Return the arrays of the rank files in a folder by their names, in the order of the ranks."""
+    for pattern in _RANK_FILES:
+        names = {
+            int(match.group(1)): name for name in os.listdir(folder) for match in [pattern.fullmatch(name)] if match
+        }
+        if names:
+            _check_numbers(names, folder)
+            return {names[rank]: _array_in(os.path.join(folder, names[rank])) for rank in sorted(names)}
+    return {}
 
 
 def _check_numbers(names: dict[int, str], place: str) -> None:
@@ -103,6 +114,8 @@ def _check_numbers(names: dict[int, str], place: str) -> None:
 
 def _array_in(path: str) -> NDArray:
     """Return the array of a file that holds one. Raises UserError for another file."""
+    if path.endswith(".pt"):
+        return mx.nd.array(iresnet.load_array(path))
     arrays = checkpoint.load_arrays(path)
     found = list(arrays.values()) if isinstance(arrays, dict) else list(arrays)
     if len(found) != 1:

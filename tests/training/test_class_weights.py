@@ -103,6 +103,21 @@ def test_rank_files_of_partial_fc_are_joined(tmp_path, caplog, sizes):
     assert f"--pretrained {tmp_path}/m: 0_centers.param{last} joined to {sum(sizes)} rows" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["rank_{}_softmax_weight.pt", "rank:{}_softmax_weight.pt"])
+def test_rank_files_of_pytorch_are_joined(tmp_path, caplog, name):
+    torch = pytest.importorskip("torch", minversion="2.6")
+    caplog.set_level("INFO")
+    whole = rows(8)
+    for rank, part in enumerate(np.split(whole, [3, 6])):
+        torch.save(torch.from_numpy(part.copy()), tmp_path / name.format(rank))
+        torch.save(torch.zeros(1), tmp_path / name.format(rank).replace(".pt", "_mom.pt"))
+    assert np.array_equal(load(save(tmp_path, {}), 8), whole)
+    assert f"{name.format(0)} to {name.format(2)} joined to 8 rows" in caplog.text
+    torch.save({"weight": torch.zeros(1)}, tmp_path / name.format(1))
+    with pytest.raises(UserError, match=f"{name.format(1)} holds no tensor"):
+        load(f"{tmp_path}/m,1", 8)
+
+
 def test_class_weights_in_the_checkpoint_come_before_rank_files(tmp_path):
     mx.nd.save(str(tmp_path / "0_centers.param"), mx.nd.array(rows(5, seed=1)))
     assert np.array_equal(load(save(tmp_path, {"fc7_weight": rows(5)}), 5), rows(5))
