@@ -97,6 +97,8 @@ def refuse_foreign_graph(prefix: str, symbol: Symbol) -> None:
         symbol: The graph of its checkpoints.
     """
     path = checkpoint.symbol_path(prefix)
+    if not os.path.isdir(os.path.dirname(prefix) or "."):
+        return
     foreign = [n for n in checkpoint.epochs(prefix) if "command" not in checkpoint.saved_metadata(prefix, n)]
     if foreign and os.path.lexists(path) and not _is_graph(path, symbol):
         params = checkpoint.params_path(prefix, foreign[-1])

@@ -141,5 +141,5 @@ def plot(rate: Callable[[int], float], first: int, last: int) -> list[str]:
     for row in range(max(rows) + 1):
         label = top * math.exp(-span * row / (ROWS - 1))
         drawn = "".join("*" if row == at else " " for at in rows)
-        lines.append(f"{label:>9.2g} | {drawn}".rstrip())
+        lines.append(f"{label:>9.3g} | {drawn}".rstrip())
     return lines

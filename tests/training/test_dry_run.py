@@ -49,6 +49,12 @@ def test_a_run_that_nothing_ends(data_dir, tmp_path, capsys):
     assert drawn[-1] == "    0.001 | " + " " * 20 + "*" * 4
 
 
+def test_a_prefix_in_a_folder_that_does_not_exist(data_dir, tmp_path):
+    argv = ["--data-dir", data_dir, "--prefix", f"{tmp_path}/new/m", "--dry-run", "--max-steps", "2"]
+    run(train_softmax, *OPTIONS, *argv, network=small_network)
+    assert os.listdir(tmp_path) == []
+
+
 def test_triplets(data_dir, tmp_path, capsys):
     bag = ["--triplet-bag-size", "12", "--images-per-identity", "3", "--max-steps", "3", "--lr", "0.01"]
     found, _ = said(capsys, train_triplet, data_dir, f"{tmp_path}/m", *bag)
