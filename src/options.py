@@ -96,7 +96,7 @@ class NetworkOptions:
     version_family: int = option(
         2018,
         "code whose network it is, where both have the name: 2021 for r101, r124, r152, r200, r269 with basic units, "
-        "for Gluon's d121 to d201, for --version-act in y1, y2, m1 and in the output layers, and for m1's GDC",
+        "for Gluon's d121 to d201, and for --version-act in y1, y2, m1 and in the output layers",
         choices=(2018, 2021),
     )
     densenet_dropout: float = option(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from insightface_mx.base.compat import Symbol, mx
 from insightface_mx.symbols import layers
-from insightface_mx.symbols.symbol_utils import USUAL_GROUPS, get_fc1
-from insightface_mx.symbols.variants import activation_of, choose, is_later, network_builder
+from insightface_mx.symbols.symbol_utils import get_fc1
+from insightface_mx.symbols.variants import activation_of, choose, network_builder
 
 BLOCKS = (  # of each depthwise separable convolution: filters as a multiple of the first convolution's, stride
     *((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2)),
@@ -34,7 +34,7 @@ def get_symbol(
         version_output: The output layers, one of symbol_utils.HEADS.
         version_act: The activation, one of layers.ACTIVATIONS; other than PReLU with version_family 2021 only.
         version_multiplier: Scales the 32 filters of the first convolution and with them all others.
-        version_family: 2018 or 2021; in 2021 the depthwise convolution of GDC has a group for each channel.
+        version_family: 2018 or 2021.
     """
     filters = int(32 * version_multiplier)
     if filters < 1:
@@ -49,5 +49,4 @@ def get_symbol(
         body = layers.conv_bn_act(body, f"conv_{i}_dw", inner, NORM, act, **attrs)
         inner = filters * multiple
         body = layers.conv_bn_act(body, f"conv_{i}", inner, NORM, act)
-    groups = inner if is_later(version_family) else USUAL_GROUPS
-    return get_fc1(body, num_classes, version_output, act_type=act, groups=groups)
+    return get_fc1(body, num_classes, version_output, act_type=act)

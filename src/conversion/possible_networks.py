@@ -26,7 +26,6 @@ USUAL_LENGTH = 512  # of the embedding
 # of networks that version_multiplier scales: filters of the first convolution
 FIRST_FILTERS = {"m1": 32, "mnas": 32, "vargfacenet": 32, "y1": 64, "y2": 64, "y3": 64}
 PRELU_ALONE = ("m1", "y1", "y2", "y3")  # networks that have no other activation in the code of 2018
-OWN_GDC = ("m1",)  # networks with another output GDC in the code of 2021
 NAMED_BLOCKS = ((1, 4, 6, 2), (2, 8, 16, 4))  # of y1 and y2
 STAGES = 4  # of y1
 
@@ -77,7 +76,7 @@ def _activations(network: str, version_family: int, operators: set[str]) -> list
     activations = [name for name, operator in ACTIVATIONS.items() if operator in operators]
     if activations != ["sigmoid"]:  # next to another activation, sigmoid belongs to squeeze-excite
         activations = [name for name in activations if name != "sigmoid"]
-    if version_family == 2021 and network not in (*DIFFERING, *OWN_GDC):  # with PReLU it is the network of 2018
+    if version_family == 2021 and network not in DIFFERING:  # with PReLU it is the network of 2018
         return [name for name in activations if name != "prelu"]
     return activations
 

@@ -31,6 +31,7 @@ SMALLEST = [f"{key}{min(family.depths)}" if family.depths else key for key, fami
         "d121 --version-family 2021 --densenet-dropout 0.1",
         "mnas --version-multiplier 0.25 --version-output GAP",
         "r18 --version-output SFC",
+        "r101 --version-family 2021",
         "vargfacenet --version-multiplier 1.25 --version-output J --version-se 1",
         "y1 --version-family 2021 --version-act relu --version-blocks 1,2,3,1",
     ],

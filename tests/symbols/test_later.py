@@ -106,15 +106,6 @@ def test_the_multiplier_of_mnasnet_scales_every_layer(multiplier):
     assert named["conv_6dw7_7_conv2d_weight"] == (1024 * multiplier, 1, 7, 7)
 
 
-@pytest.mark.parametrize(("multiplier", "channels"), [(0.25, 256), (0.5, 512), (1.0, 1024)])
-def test_gdc_has_a_group_for_each_channel_in_m1_of_2021(multiplier, channels):
-    later = from_config({"net_name": "fmobilenet", "net_output": "GDC", "net_multiplier": multiplier})
-    assert shapes(later)[0]["conv_6dw7_7_conv2d_weight"] == (channels, 1, 7, 7)
-    if multiplier == 1.0:
-        earlier = get_symbol("m1", 512, version_output="GDC")
-        assert shapes(earlier)[0]["conv_6dw7_7_conv2d_weight"] == (512, 2, 7, 7)
-
-
 @pytest.mark.parametrize(("multiplier", "groups"), [(0.5, 2), (1.0, 4), (1.25, 5), (2.0, 8)])
 def test_every_group_of_vargfacenet_has_8_channels(multiplier, groups):
     symbol = get_symbol("vargfacenet", 128, version_multiplier=multiplier, version_output="J")
