@@ -41,7 +41,7 @@ def test_every_option_is_in_the_file_but_those_of_one_start(data_dir, tmp_path):
     run(train_softmax, *argv, "--data-dir", data_dir, "--prefix", tmp_path / "m")
     written = json.loads((tmp_path / "m-config.json").read_text())
     parser = options.parser(options.SoftmaxOptions, "", "")
-    assert set(written) == {*vars(parser.parse_args([])), "ctx"} - {"config", "resume", "override"}
+    assert set(written) == {*vars(parser.parse_args([])), "ctx"} - {"config", "resume", "override", "dry_run"}
     assert written["seed"] == 7
     assert written["image_size"] == [32, 32]
     assert written["wd"] == 0.0005
