@@ -36,13 +36,19 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Take the log handlers away that a test adds; a run in the same process leaves its own."""
+    """Take away the log handlers of runs in this process: each test has its own, and none writes to another's files."""
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    level = root.level
+    _remove_own_handlers(root)  # those of a fixture, too
     yield
-    for handler in set(root.handlers) - set(before):
-        handler.close()
-    root.handlers[:] = before
+    _remove_own_handlers(root)
     root.setLevel(level)
+
+
+def _remove_own_handlers(root: logging.Logger) -> None:
+    for handler in root.handlers[:]:
+        if type(handler).__module__.startswith("insightface_mx"):
+            root.removeHandler(handler)
+            handler.close()

@@ -141,7 +141,8 @@ def png_of(width: int, height: int, depth: int = 8, chunks: int = 0, text: int =
 
     row = bytes(1 + width * depth // 8)
     packer = zlib.compressobj(1)
-    data = b"".join([*(packer.compress(row) for _ in range(height)), packer.flush()])
+    rows = [packer.compress(row) for _ in range(height)]
+    data = b"".join([*rows, packer.flush()])
     extra = chunk(b"tEXt", b"a\0b") * chunks
     if text:
         extra += chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(text)))

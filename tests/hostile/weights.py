@@ -48,7 +48,7 @@ def bomb(size: int) -> bytes:
     """Return a small frame of zeros."""
     compressor = lz4.frame.LZ4FrameCompressor()
     block = bytes(16 << 20)
-    parts = [compressor.begin(), *(compressor.compress(block) for _ in range(size // len(block))), compressor.flush()]
+    parts = [compressor.begin(), *[compressor.compress(block) for _ in range(size // len(block))], compressor.flush()]
     return b"".join(parts)
 
 

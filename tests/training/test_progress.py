@@ -20,8 +20,6 @@ from insightface_mx.base.compat import mx
 from insightface_mx.base.errors import UserError
 from insightface_mx.training import progress
 
-pytestmark = pytest.mark.usefixtures("own_logging")
-
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_log_file_on_a_full_disk_ends_with_one_warning(tmp_path, capsys):

@@ -15,8 +15,6 @@ from insightface_mx import train_softmax
 from insightface_mx.training import report_page
 from insightface_mx.training.report_page import ReportPage, read_points, ticks
 
-pytestmark = pytest.mark.usefixtures("own_logging")
-
 SMALL = "--emb-size 8 --image-size 32,32 --per-batch-size 5 --lr 0.02 --ckpt 2 --seed 1 --verbose 2".split()
 
 
