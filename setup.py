@@ -18,6 +18,7 @@ PACKAGE_DIR = {
     "insightface_mx.training": "src/training",
     "insightface_mx.symbols": "symbols",
     "insightface_mx.symbols.later": "symbols/later",
+    "insightface_mx.symbols.parts": "symbols/parts",
     "insightface_mx.eval": "eval",
     "insightface_mx.eval.searches": "eval/searches",
     "insightface_mx.eval.template_sets": "eval/template_sets",

@@ -22,7 +22,7 @@ from insightface_mx.files.lock import lock_file
 from insightface_mx.formats import overwrite
 from insightface_mx.image_iter import FaceImageIter
 from insightface_mx.options import DataOptions, NetworkOptions, SoftmaxOptions, TripletTrainingOptions
-from insightface_mx.symbols.variants import DEFAULTS
+from insightface_mx.symbols.parts.variants import DEFAULTS
 from insightface_mx.training import build, resume_check
 from insightface_mx.training import state as training_state
 from insightface_mx.training.batches import DataBatch, Observer

@@ -4,6 +4,7 @@ Ctrl-C saves and says where; --resume continues from there, or from where a kill
 
 Where to find what:
   the margins, the scale, the class weights    losses.py
+  class weights in shards over the contexts    split_loss.py, shards/plan.py
   the network and its IR unit                  symbols/fresnet.py
   the images and their augmentation            image_iter.py, augment.py
   the loop: one step after another             training/loop.py
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # MXNet loads when training starts: --help does without it
     from insightface_mx.base.compat import Symbol
     from insightface_mx.recipe import BuildNetwork
     from insightface_mx.shards.plan import Shards
-    from insightface_mx.training.batches import Observer
+    from insightface_mx.training.batches import ImageIterator, Observer
     from insightface_mx.training.evaluate_and_save import Test
     from insightface_mx.training.memory_report import TrainingStep
 
@@ -87,16 +88,7 @@ def train(
     shards = make_shards(options, embedding, classes, start.seed)
     metadata = recipe.agree_with_saved(start, "train_softmax", options, images, saved_symbol)
     recipe.write_config(options, start.seed)
-    lr = schedule.learning_rate(options.optimiser, images.batch_size)
-    advice.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
-    advice.warn_of_one_class(classes, images.records.path)
-    advice.warn_of_one_image(embedding, data.batch_per_device)
-    advice.warn_of_idle_options(losses.idle_options(loss), f"with --loss-type {loss.loss_type}")
-    advice.warn_of_idle_options(changed(loss, "scale"), "as in the original")
-    if not options.run.pretrained:
-        advice.warn_of_idle_options(changed(loss, "pretrained_fc7"), "without --pretrained")
-    advice.warn_of_idle_run_options(options.run)
-    advice.warn_of_few_classes(classes, sharding.sample_ratio)
+    advise(options, embedding, images, classes)
     if options.report.memory_report:
         memory_report.report(memory_step(options, embedding), data.batch_per_device, classes, start.contexts)
 
@@ -123,16 +115,48 @@ def train(
         test=test or recipe.build_test(options, embedding, start.contexts[0]),
         has_classes=loss.loss_type != 0,
     )
-    if loss.loss_type == losses.SPHEREFACE:
-        observers = [losses.SphereFaceBeta(loss, classes), *observers]
-    if shards:
-        observers = [recipe.SampledClasses(), *observers]
+    observers = [*own_observers(options, classes), *observers]
     if options.run.dry_run:
         targets = recipe.test_paths(data)
         dry_run.report(run, options.network.network, embedding, images, classes, targets, observers)
         return None
     metric = metrics.sharded_metrics(loss.ce_loss) if shards else metrics.softmax_metrics(loss.ce_loss)
     return fit(run, metric, observers)
+
+
+def advise(options: SoftmaxOptions, embedding: Symbol, images: ImageIterator, classes: int) -> None:
+    """Warn of a setting that is unusual, and of one that has no effect.
+
+    Args:
+        options: All options of the command.
+        embedding: The network's symbol.
+        images: What is trained on.
+        classes: Number of classes.
+    """
+    from insightface_mx import losses
+    from insightface_mx.training import advice, schedule
+
+    loss = options.loss
+    lr = schedule.learning_rate(options.optimiser, images.batch_size)
+    advice.warn_of_unusual_rate(lr, images.batch_size, bool(options.run.pretrained))
+    advice.warn_of_one_class(classes, images.records.path)
+    advice.warn_of_one_image(embedding, options.data.batch_per_device)
+    advice.warn_of_idle_options(losses.idle_options(loss), f"with --loss-type {loss.loss_type}")
+    advice.warn_of_idle_options(changed(loss, "scale"), "as in the original")
+    if not options.run.pretrained:
+        advice.warn_of_idle_options(changed(loss, "pretrained_fc7"), "without --pretrained")
+    advice.warn_of_idle_run_options(options.run)
+    advice.warn_of_few_classes(classes, options.sharding.sample_ratio)
+
+
+def own_observers(options: SoftmaxOptions, classes: int) -> list[Observer]:
+    """Return the observers that the loss needs: of shards, and of SphereFace's lambda."""
+    from insightface_mx import losses, recipe
+
+    found: list[Observer] = [recipe.SampledClasses()] if options.sharding.fc7_shards else []
+    if options.loss.loss_type == losses.SPHEREFACE:
+        found.append(losses.SphereFaceBeta(options.loss, classes))
+    return found
 
 
 def make_shards(options: SoftmaxOptions, embedding: Symbol, classes: int, seed: int) -> Shards | None:

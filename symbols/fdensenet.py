@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.layers import Pair
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.layers import Pair
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import DENSENET_BLOCKS, choose, network_builder
 from insightface_mx.symbols.stem import stem
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import choose, network_builder
-
-BLOCKS = {  # depth: growth rate, and units in each of the four dense blocks
-    121: (32, (6, 12, 24, 16)),
-    161: (48, (6, 12, 36, 24)),
-    169: (32, (6, 12, 32, 32)),
-    201: (32, (6, 12, 48, 32)),
-}
 
 
 @network_builder
@@ -25,12 +18,12 @@ def get_symbol(
 
     Args:
         num_classes: Length of the embedding.
-        num_layers: The depth, one of BLOCKS.
+        num_layers: The depth, one of variants.DENSENET_BLOCKS.
         version_input: The stem, as in `stem.stem`.
         version_output: The output layers, one of symbol_utils.HEADS.
         bn_mom: Momentum of the batch norms.
     """
-    growth, blocks = choose("depth", num_layers, BLOCKS)
+    growth, blocks = choose("depth", num_layers, DENSENET_BLOCKS)
     channels = 2 * growth  # as in the paper, even if the stem's map has fewer
     body = stem(version_input, channels, bn_mom)
     for stage, units in enumerate(blocks, 1):

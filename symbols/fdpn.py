@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple, Tuple
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.layers import Pair
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.layers import Pair
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import choose, network_builder
 from insightface_mx.symbols.stem import stem
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import choose, network_builder
 
 Paths = Tuple[Symbol, Symbol]  # residual and dense
 

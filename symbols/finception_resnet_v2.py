@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Tuple
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.layers import Pair
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.layers import Pair
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import network_builder
 from insightface_mx.symbols.stem import large_image_stem
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import network_builder
 
 # A branch is a chain of convolutions (filters, kernel[, pad[, stride]]). The default pad keeps the map's size.
 Branches = Tuple[Tuple[Tuple[Any, ...], ...], ...]

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.layers import Pair
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import activation_of, choose, network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.layers import Pair
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import activation_of, choose, network_builder
 
 BLOCKS = {1: (1, 4, 6, 2), 2: (2, 8, 16, 4), 3: (2, 8, 12, 4)}  # depth: blocks in each of the four stages
 FIRST_INNER = {1: 64, 2: 64, 3: 128}  # depth: channels inside the blocks of the first stage

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import activation_of, choose, network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import activation_of, choose, network_builder
 
 BLOCKS = (  # of each depthwise separable convolution: filters as a multiple of the first convolution's, stride
     *((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2)),

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import network_builder
 
 nn = mx.gluon.nn
 STAGES = (  # expansion of the previous stage's filters, filters, units, stride of the first unit

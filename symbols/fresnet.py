@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.layers import Pair
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import choose, is_later, network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.layers import Pair
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import choose, is_later, network_builder
 
 Attributes = Dict[str, Any]  # of a convolution
 

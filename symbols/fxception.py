@@ -10,10 +10,10 @@ import re
 from typing import Any
 
 from insightface_mx.base.compat import NDArray, Params, Symbol, mx
-from insightface_mx.symbols import layers
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import network_builder
 from insightface_mx.symbols.stem import large_image_stem
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import network_builder
 
 BLOCKS = {  # block: filters of its separable convolutions; a block of two halves the map, one of three keeps it
     2: (64, 64),

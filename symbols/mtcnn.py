@@ -8,7 +8,7 @@ softmax of (no face, face). A box's regression holds four fractions of its width
 from __future__ import annotations
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
+from insightface_mx.symbols.parts import layers
 
 LANDMARKS = 5
 

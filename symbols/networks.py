@@ -23,7 +23,7 @@ from insightface_mx.symbols import (
 from insightface_mx.symbols.later import config as later_config
 from insightface_mx.symbols.later import fdensenet as later_densenet
 from insightface_mx.symbols.later import fmnasnet, vargfacenet
-from insightface_mx.symbols.variants import choose, is_later
+from insightface_mx.symbols.parts.variants import DENSENET_BLOCKS, choose, is_later
 
 GAUSSIAN_OUT = {"rnd_type": "gaussian", "factor_type": "out"}
 GAUSSIAN_IN = {"rnd_type": "gaussian", "factor_type": "in"}
@@ -53,7 +53,7 @@ def _of_2021(builder: Callable[..., Symbol]) -> Callable[..., Symbol]:
 
 
 NETWORKS = {
-    "d": Family(fdensenet.get_symbol, tuple(fdensenet.BLOCKS), UNIFORM_IN, later_densenet.get_symbol),
+    "d": Family(fdensenet.get_symbol, tuple(DENSENET_BLOCKS), UNIFORM_IN, later_densenet.get_symbol),
     "i2": Family(finception_resnet_v2.get_symbol, (), GAUSSIAN_IN),
     "m1": Family(fmobilenet.get_symbol, (), UNIFORM_IN, _of_2021(fmobilenet.get_symbol)),
     "m2": Family(fmobilenetv2.get_symbol, (), UNIFORM_IN),
@@ -77,7 +77,7 @@ NAMES: dict[str, tuple[Family, tuple[int, ...]]] = {  # every network's family, 
     **{f"{key}{depth}": (family, (depth,)) for key, family in NETWORKS.items() for depth in family.depths},
 }
 # networks whose graphs differ between the two codes with all other options at their defaults
-DIFFERING = (*(f"d{depth}" for depth in fdensenet.BLOCKS), *(f"r{depth}" for depth in fresnet.BOTTLENECK))
+DIFFERING = (*(f"d{depth}" for depth in DENSENET_BLOCKS), *(f"r{depth}" for depth in fresnet.BOTTLENECK))
 LATER = ("mnas", "vargfacenet", *(f"r{depth}" for depth in fresnet.LATER))  # networks that only the code of 2021 has
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.layers import Pair
-from insightface_mx.symbols.variants import choose, network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.layers import Pair
+from insightface_mx.symbols.parts.variants import choose, network_builder
 
 UNITS = {  # depth: residual units in each of the four stages
     20: (1, 2, 4, 1),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import fresnet, layers
-from insightface_mx.symbols.variants import choose
+from insightface_mx.symbols import fresnet
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.variants import choose
 
 MAX_FILTERS = 64  # on a map as large as the image
 

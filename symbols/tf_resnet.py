@@ -8,8 +8,8 @@ channel.
 from __future__ import annotations
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.variants import choose, network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.variants import choose, network_builder
 
 UNITS = {  # depth: residual units in each of the four stages
     50: (3, 4, 14, 3),

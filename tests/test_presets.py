@@ -6,7 +6,7 @@ import pytest
 
 from insightface_mx import losses, options, symbols
 from insightface_mx.presets import PRESETS
-from insightface_mx.symbols.variants import DEFAULTS
+from insightface_mx.symbols.parts.variants import DEFAULTS
 from insightface_mx.training import schedule
 
 

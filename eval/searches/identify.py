@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         ranked = rank_mates(probes, rows, others, sets["distractors"], args.ranks)
         result = ranked._replace(distractors=embedding.some_others())
     found_rates = result.rates()
-    say("\n".join(rates.lines(result, found_rates, args.as_published)))
+    say("\n".join(rates.lines(result.counts(), found_rates, args.as_published)))
     identify_files.write(args, result, found_rates, embedding)
     if embedding.problems:
         raise UserError(f"{embedding.problems} photos could not be used; the results are those of the others")

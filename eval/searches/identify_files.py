@@ -55,7 +55,7 @@ def write(
     }
     texts: dict[str, str] = {}
     if args.json:
-        content = {**about, **settings, **rates.json_object(result, found)}
+        content = {**about, **settings, **rates.json_object(result.counts(), found)}
         texts[args.json] = json.dumps(content, indent=1, allow_nan=False) + "\n"
     if args.report:
         tables = [("Search", outputs.as_shown(settings)), ("This page", outputs.about_text(about))]

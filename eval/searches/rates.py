@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Sequence
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from insightface_mx.eval.intervals import SAMPLES, Interval
-
-if TYPE_CHECKING:
-    from insightface_mx.eval.searches.identify_results import GallerySearch
-    from insightface_mx.eval.searches.mate_ranks import MateRanks
 
 _REACHED = {"TPIR at FPIR": "FPIR", "TAR at FAR": "FAR"}
 
@@ -48,15 +44,15 @@ class Rate(NamedTuple):
         return f"{_REACHED[self.metric]} reached {self.reached:.4g}" if self.metric in _REACHED else ""
 
 
-def lines(result: GallerySearch | MateRanks, rates: Sequence[Rate], as_published: bool = False) -> Iterator[str]:
+def lines(counts: Mapping[str, int], rates: Sequence[Rate], as_published: bool = False) -> Iterator[str]:
     """Yield the lines for a terminal.
 
     Args:
-        result: The searches.
+        counts: What was searched: name -> number.
         rates: Their rates.
         as_published: Also say the published reading of TAR.
     """
-    yield ", ".join(f"{count} {name.replace('_', '-')}" for name, count in result.counts().items())
+    yield ", ".join(f"{count} {name.replace('_', '-')}" for name, count in counts.items())
     yield f"95 % intervals by people: identities are drawn with replacement, {SAMPLES} times"
     for rate in rates:
         if rate.interval is None:
@@ -73,9 +69,9 @@ def lines(result: GallerySearch | MateRanks, rates: Sequence[Rate], as_published
         yield "*: fewer than 30 errors (missed mates, false alarms) carry the figure: it may be far off"
 
 
-def json_object(result: GallerySearch | MateRanks, rates: Sequence[Rate]) -> dict[str, object]:
+def json_object(counts: Mapping[str, int], rates: Sequence[Rate]) -> dict[str, object]:
     """Return counts and rates as JSON has them; a number that does not exist is null."""
-    return {**result.counts(), "rates": [_object(rate) for rate in rates]}
+    return {**counts, "rates": [_object(rate) for rate in rates]}
 
 
 def _object(rate: Rate) -> dict[str, object]:

@@ -28,7 +28,7 @@ from insightface_mx.conversion.possible_networks import (
     versions_of,
 )
 from insightface_mx.onnx_files.graph import Constants
-from insightface_mx.symbols.symbol_utils import HEADS
+from insightface_mx.symbols.parts.symbol_utils import HEADS
 
 OUTPUTS = [output for output in HEADS if output not in ("Z", "A", "AX", "B", "BX", "FC")]  # with an embedding; FC is I
 MAX_LAYERS_IN_OUTPUT = 2

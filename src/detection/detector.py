@@ -19,7 +19,7 @@ from insightface_mx.detection import boxes as mtcnn_boxes
 from insightface_mx.detection import weights as mtcnn_weights
 from insightface_mx.engine import cpu_rewrite, prelu_library
 from insightface_mx.photos.decode import to_bgr
-from insightface_mx.symbols import layers
+from insightface_mx.symbols.parts import layers
 
 CROPS_AT_ONCE = 128  # in one pass of R, O or L
 PIXELS_AT_ONCE = 1 << 20  # of several images in one pass of P

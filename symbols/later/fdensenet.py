@@ -6,11 +6,10 @@ The names are Gluon's (densenet0_stage1_conv0_weight); those of the DenseNet of 
 from __future__ import annotations
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.fdensenet import BLOCKS
-from insightface_mx.symbols.later.gluon_layers import Block, nn
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import choose, network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.gluon_layers import Block, nn
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import DENSENET_BLOCKS, choose, network_builder
 
 WIDENING = 4  # of a unit's 1x1 convolution, in growth rates
 
@@ -29,13 +28,13 @@ def get_symbol(
 
     Args:
         num_classes: Length of the embedding.
-        num_layers: The depth, one of fdensenet.BLOCKS.
+        num_layers: The depth, one of variants.DENSENET_BLOCKS.
         version_output: The output layers, one of symbol_utils.HEADS.
         version_act: The activation within the blocks, one of layers.ACTIVATIONS; the first and the last are ReLU.
         densenet_dropout: Fraction that is dropped behind each unit; 0: no such layer.
         bn_mom: Momentum of the batch norms in the output layers; the others have Gluon's 0.9.
     """
-    growth, blocks = choose("depth", num_layers, BLOCKS)
+    growth, blocks = choose("depth", num_layers, DENSENET_BLOCKS)
     net = Block("densenet0_")
     body = layers.scale_pixels(mx.sym.Variable("data"))
     channels = 2 * growth

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.later.gluon_layers import Block
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.gluon_layers import Block
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import network_builder
 
 PREFIX = "mnasnet0_stage"
 STEM, FIRST, LAST = 32, 16, 1024  # filters of the first two layers and of the last convolution

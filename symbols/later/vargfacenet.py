@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.layers import Pair
-from insightface_mx.symbols.symbol_utils import get_fc1
-from insightface_mx.symbols.variants import choose, network_builder
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.layers import Pair
+from insightface_mx.symbols.parts.symbol_utils import get_fc1
+from insightface_mx.symbols.parts.variants import choose, network_builder
 
 GROUP = 8  # channels of a group
 EXPANSION = 2  # inner channels of a unit as a multiple of its input channels

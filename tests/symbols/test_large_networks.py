@@ -2,7 +2,9 @@
 
 import pytest
 
-from insightface_mx.symbols import fdensenet, fdpn, get_symbol, symbol_utils
+from insightface_mx.symbols import fdpn, get_symbol
+from insightface_mx.symbols.parts import symbol_utils
+from insightface_mx.symbols.parts.variants import DENSENET_BLOCKS
 from insightface_mx.symbols.table import count_parameters
 
 MAPS = {  # network: channels of the last map, and its side by version_input
@@ -71,7 +73,7 @@ def test_the_first_convolution_is_wide_only_on_a_small_map(network, first, inner
 def test_densenet_halves_the_channels_of_its_paper_between_blocks(depth, widths, version_input):
     named, _ = shapes(f"d{depth}", version_input=version_input)
     assert tuple(named[f"TBstage{i}_conv1_weight"][0] for i in (1, 2, 3)) == widths
-    for stage, units in enumerate(fdensenet.BLOCKS[depth][1], 1):
+    for stage, units in enumerate(DENSENET_BLOCKS[depth][1], 1):
         assert f"DBstage{stage}_unit{units}_conv2_weight" in named
         assert f"DBstage{stage}_unit{units + 1}_conv2_weight" not in named
 

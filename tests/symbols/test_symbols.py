@@ -10,9 +10,10 @@ from golden import record
 
 from insightface_mx.base.compat import mx
 from insightface_mx.options import NetworkOptions
-from insightface_mx.symbols import NAMES, fnasnet, fresnet, get_initializer, get_symbol, layers, symbol_utils
+from insightface_mx.symbols import NAMES, fnasnet, fresnet, get_initializer, get_symbol
+from insightface_mx.symbols.parts import layers, symbol_utils
+from insightface_mx.symbols.parts.variants import DEFAULTS
 from insightface_mx.symbols.table import count_flops, count_moving_averages, count_parameters
-from insightface_mx.symbols.variants import DEFAULTS
 
 CASES = sorted(record.FOLDER.glob("*.txt"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.variants import choose
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.variants import choose
 
 USUAL_GROUPS = 512
 

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols import layers
-from insightface_mx.symbols.variants import choose
+from insightface_mx.symbols.parts import layers
+from insightface_mx.symbols.parts.variants import choose
 
 nn = mx.gluon.nn
 

@@ -23,6 +23,12 @@ DEFAULTS = {
     "densenet_dropout": 0.0,
     "bn_mom": 0.9,
 }
+DENSENET_BLOCKS = {  # of both DenseNets; depth: growth rate, and units in each of the four dense blocks
+    121: (32, (6, 12, 24, 16)),
+    161: (48, (6, 12, 36, 24)),
+    169: (32, (6, 12, 32, 32)),
+    201: (32, (6, 12, 48, 32)),
+}
 
 
 def choose(option: str, key: Key, choices: Mapping[Key, Value]) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Tuple
 
 from insightface_mx.base.compat import Symbol, mx
-from insightface_mx.symbols.variants import choose
+from insightface_mx.symbols.parts.variants import choose
 
 Pair = Tuple[int, int]  # vertical and horizontal, in pixels of a map
 Pixels = Any  # a Symbol or an array
