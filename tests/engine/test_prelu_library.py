@@ -3,7 +3,8 @@
 import os
 import signal
 import stat
-import threading
+import subprocess
+import sys
 import time
 
 import pytest
@@ -41,20 +42,19 @@ def test_compiler_that_fails_leaves_nothing(compiler, tmp_path):
 @pytest.mark.slow
 def test_a_signal_ends_the_compiler_and_what_it_started(compiler, tmp_path):
     """As g++ starts cc1plus. What the compiler started says so in a file after 1.5 s if it lives."""
-    started, alive = tmp_path / "started", tmp_path / "alive"
-
-    def interrupt():
-        while not started.exists():
-            time.sleep(0.05)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
+    started, alive, folder = tmp_path / "started", tmp_path / "alive", tmp_path / "cache"
     compiler(f"(touch {started}; sleep 1.5; touch {alive}) & wait")
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        prelu_library.build(tmp_path / "cache")
+    code = "import sys, pathlib; from insightface_mx.engine.prelu_library import build; build(pathlib.Path(sys.argv[1]))"
+    with subprocess.Popen([sys.executable, "-c", code, folder], stderr=subprocess.PIPE, text=True) as process:
+        while not started.exists() and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
     time.sleep(2)
     assert not alive.exists()
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_library_that_cannot_be_loaded(compiler, tmp_path):
