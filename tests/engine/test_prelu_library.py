@@ -44,7 +44,9 @@ def test_a_signal_ends_the_compiler_and_what_it_started(compiler, tmp_path):
     """As g++ starts cc1plus. What the compiler started says so in a file after 1.5 s if it lives."""
     started, alive, folder = tmp_path / "started", tmp_path / "alive", tmp_path / "cache"
     compiler(f"(touch {started}; sleep 1.5; touch {alive}) & wait")
-    code = "import sys, pathlib; from insightface_mx.engine.prelu_library import build; build(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys, pathlib; from insightface_mx.engine.prelu_library import build; build(pathlib.Path(sys.argv[1]))"
+    )
     with subprocess.Popen([sys.executable, "-c", code, folder], stderr=subprocess.PIPE, text=True) as process:
         while not started.exists() and process.poll() is None:
             time.sleep(0.05)
