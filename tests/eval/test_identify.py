@@ -372,6 +372,7 @@ def test_photos_that_cannot_be_used_are_named_and_left_out(photos, tmp_path, cap
     assert "no face of it can be used" in error_of(capsys, identify, *command(photos, *sets), lines=2)
 
 
+@pytest.mark.slow
 def test_the_first_face_of_each_identity_as_gallery(photos, tmp_path, capsys):
     """The same as with two lists; identities with one face are non-mates."""
     folder = tmp_path / "set"

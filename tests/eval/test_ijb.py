@@ -155,6 +155,7 @@ def test_own_list_gives_the_same_as_the_meta_files(work, tmp_path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_intervals_by_people(work, outputs, tmp_path, capsys):
     """The subjects of templates follow from galleries and probes; the library draws them for all pairs."""
     images, plain, mirrored = outputs

@@ -50,6 +50,7 @@ def command(folder, *more):
     return ["--probes", folder / "facescrub", "--distractors", folder / "megaface", *more]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [100, 1 << 19])
 def test_tar_at_far(sets, tmp_path, monkeypatch, capsys, kept):
     """A probe without a mate is an impostor of every distractor, too; few scores are kept, the result is the same."""
@@ -77,6 +78,7 @@ def test_tar_at_far(sets, tmp_path, monkeypatch, capsys, kept):
     assert f"FAR reached 0.0001, 6 false alarms; as published {rates[2]['published']:.4f} (FAR 0.0001167)" in said
 
 
+@pytest.mark.slow
 def test_the_devkits_file(sets, tmp_path):
     folder, probes, owners, others = sets
     run(identify, *command(folder, "--devkit", tmp_path / "out", "--algorithm", "net"))
@@ -93,6 +95,7 @@ def test_the_devkits_file(sets, tmp_path):
         assert tar[place] == pytest.approx(np.mean(genuine >= threshold))
 
 
+@pytest.mark.slow
 def test_the_published_cleaning_replaces_noisy_probes_by_their_mates(sets, tmp_path, capsys):
     folder, probes, owners, others = sets
     (tmp_path / "noises.txt").write_text("faces\n10.png\n1\t0/x/0000.jpg\n")

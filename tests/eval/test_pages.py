@@ -17,6 +17,8 @@ from insightface_mx.eval.searches import identify
 from insightface_mx.eval.template_sets import ijb
 from insightface_mx.eval.template_sets.pair_scores import FARS
 
+pytestmark = pytest.mark.slow
+
 own_cache = pytest.fixture(autouse=True, scope="module")(small_network.own_cache)
 
 

@@ -76,6 +76,7 @@ def test_the_numbers_in_the_json_file_are_those_of_the_library(results, seed):
     assert result["decidability"] == pytest.approx(abs(cosine[flags].mean() - cosine[~flags].mean()) / spread)
 
 
+@pytest.mark.slow
 def test_the_json_file_says_what_was_run(written, results):
     assert [result["model"] for result in results] == [str(written / "net,1"), str(written / "net,2")]
     digest = hashlib.sha256((written / "net-0001.params").read_bytes()).hexdigest()

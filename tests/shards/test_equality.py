@@ -36,6 +36,7 @@ def test_shards_on_one_context_train_as_the_dense_head():
     assert_equal_training(train(sharded(options, one, 2), one, options), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"clip_gradient": 1e-3}, {"momentum": 0.0}], ids=["clip", "no momentum"])
 @pytest.mark.parametrize("name", ["ArcFace", "softmax"])
 def test_settings_of_the_optimizer_act_as_on_the_dense_head(name, settings):

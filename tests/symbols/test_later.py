@@ -120,6 +120,7 @@ def test_every_group_of_vargfacenet_has_8_channels(multiplier, groups):
     assert named["embed_convx_pointwise_weight"] == (512, 1024, 1, 1)
 
 
+@pytest.mark.slow
 def test_dropout_and_activation_of_gluons_densenet():
     plain = from_config(DENSE)
     other = from_config({**DENSE, "densenet_dropout": 0.2, "net_act": "tanh"})
@@ -227,6 +228,7 @@ def test_layers_are_counted_without_building(depth, version_unit, version_se, ve
     assert counted == sum(operator in ("Convolution", "FullyConnected") for operator in built)
 
 
+@pytest.mark.slow
 def test_the_names_that_differ_are_those_of_both_codes_with_other_graphs():
     both = [name for name, (family, _) in symbols.NAMES.items() if family.later and name not in symbols.networks.LATER]
     small = [name for name in both if name[0] != "r" or int(name[1:]) < 102]
