@@ -71,9 +71,10 @@ def count_flops(symbol: Symbol) -> int:
     """Count a network's multiplications and additions on one 112x112 image, as NOTES define them."""
     from insightface_mx.engine.symbol_graph import SymbolGraph, infer_shapes
 
-    shapes = infer_shapes(symbol, {"data": INPUT})
+    graph = SymbolGraph(symbol)
+    shapes = infer_shapes(graph, {"data": INPUT})
     total = 0
-    for node in SymbolGraph(symbol).nodes_of("Convolution", "FullyConnected"):
+    for node in graph.nodes_of("Convolution", "FullyConnected"):
         _, weight, *bias = node.inputs
         products = math.prod(shapes[weight.name][1:])
         total += math.prod(shapes[node.output.name]) * (2 * products - 1 + len(bias))

@@ -37,7 +37,7 @@ def from_symbol(symbol: Symbol, params: Mapping[str, np.ndarray], data_shape: Sh
         UserError: An operator, or a use of one, that has no ONNX form here.
     """
     source = SymbolGraph(symbol)
-    writer = _Writer(params, infer_shapes(symbol, {DATA: data_shape}))
+    writer = _Writer(params, infer_shapes(source, {DATA: data_shape}))
     tensors: dict[SymbolNode, str] = {}  # the output of each node
     for node in source.nodes:
         operator = Operator(node.name, [tensors[output.node] for output in node.inputs], node.attrs)

@@ -58,7 +58,8 @@ def rewrite(
     """
     if _on_gpu(contexts):
         return symbol
-    graph, known = SymbolGraph(symbol), infer_shapes(symbol, shapes or {})
+    graph = SymbolGraph(symbol)
+    known = infer_shapes(graph, shapes or {})
     plan = [*plan_concats(graph, known), *plan_for_training(graph, known, kind, log)]
     for replacement in plan:
         replacement.apply(graph)
@@ -85,7 +86,8 @@ def rewrite_for_inference(
     """
     if _on_gpu(contexts):
         return symbol, params
-    graph, known = SymbolGraph(symbol), infer_shapes(symbol, shapes)
+    graph = SymbolGraph(symbol)
+    known = infer_shapes(graph, shapes)
     plan = plan_for_inference(graph, known, params, log)
     weights = {name: mx.nd.array(values) for replacement in plan for name, values in replacement.weights().items()}
     for replacement in plan:

@@ -218,7 +218,7 @@ def _likely_nodes(symbol: Symbol, shapes: Mapping[str, Shape], image_size: Size 
     nodes = [node for node in graph.nodes_of(*EMBEDDING_OPERATORS) if node not in classifiers]
     for shape in _input_shapes(symbol, image_size):
         try:
-            found = infer_shapes(symbol, {**_of_symbol(symbol, shapes), DATA: shape})
+            found = infer_shapes(graph, {**_of_symbol(symbol, shapes), DATA: shape})
         except mx.base.MXNetError:
             continue
         lengths = [(node.name, found.get(node.output.name, ())) for node in nodes]

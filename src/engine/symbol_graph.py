@@ -177,12 +177,12 @@ def pair_variables(one: Symbol, other: Symbol) -> dict[str, str]:
     return {node.name: match.name for node, match in pairs.items() if node.op == VARIABLE}
 
 
-def infer_shapes(symbol: Symbol, inputs: Mapping[str, Shape]) -> Shapes:
-    """Return the shapes of all outputs and variables of a symbol, by `Output.name` in its SymbolGraph.
+def infer_shapes(graph: SymbolGraph, inputs: Mapping[str, Shape]) -> Shapes:
+    """Return the shapes of all outputs and variables of a graph, by `Output.name`.
 
     Args:
-        symbol: The symbol.
+        graph: The graph.
         inputs: Shapes of some inputs; a shape that does not follow from them is ().
     """
-    internals = SymbolGraph(symbol).to_symbol().get_internals()  # in which each output has a name of its own
+    internals = graph.to_symbol().get_internals()  # in which each output has a name of its own
     return dict(zip(internals.list_outputs(), internals.infer_shape_partial(**inputs)[1]))

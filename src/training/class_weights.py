@@ -132,11 +132,12 @@ def _stored_classes(rows: list[int], classes: int) -> int:
 
 def _classes_in_graph(saved: Symbol, data_shape: Shape) -> int:
     """Return how many classes the softmax of a graph tells apart; 0 where that is unknown."""
-    softmaxes = SymbolGraph(saved).nodes_of("SoftmaxOutput")
+    graph = SymbolGraph(saved)
+    softmaxes = graph.nodes_of("SoftmaxOutput")
     if not softmaxes:
         return 0
     try:
-        shape = infer_shapes(saved, {"data": data_shape}).get(softmaxes[-1].output.name, ())
+        shape = infer_shapes(graph, {"data": data_shape}).get(softmaxes[-1].output.name, ())
     except mx.base.MXNetError:
         return 0
     return shape[1] if len(shape) == 2 else 0
